@@ -1,0 +1,18 @@
+//! The words every part of Windlass shares.
+//!
+//! * [`ids`]: validated names and identifiers. Everything from the wire is parsed into one of these first.
+//! * [`outcome`]: how an operation ended on one node, a closed type.
+//! * [`shape`]: the type model of operations, [`json`]: the one walk over it, [`schema`]: JSON Schema from it.
+//! * [`trace`]: what a plugin asked of its host during one call.
+//! * [`api`]: requests and replies of the operator API, used by master and command line alike.
+
+pub mod api;
+pub mod ids;
+pub mod json;
+pub mod outcome;
+pub mod schema;
+pub mod shape;
+pub mod trace;
+
+pub use ids::{Digest, Fingerprint, IdError, JobId, NodeId, NodeName, OperationName, PluginName, RequestId};
+pub use outcome::{Denial, Effect, Outcome, OutcomeKind, Refusal, TrapReason};
