@@ -125,7 +125,7 @@ async fn echo(tls: &mut Tls) -> std::io::Result<()> {
 }
 
 fn alert(result: std::io::Result<Tls>) -> String {
-    result.err().expect("must be refused").to_string()
+    result.expect_err("must be refused").to_string()
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_pinned_authority_is_believed_and_no_other() {
     let (impostor_key, impostor_chain) = other.server();
     let mixed = format!("{impostor_chain}{}", authority.pem);
     let (address, _) = serve(&ServerTls::server_only(&mixed, &impostor_key, &["h2"]).unwrap()).await;
-    call(address, &authority.trust(), None, "localhost").await.err().expect("must be refused");
+    call(address, &authority.trust(), None, "localhost").await.expect_err("must be refused");
 }
 
 #[tokio::test]
