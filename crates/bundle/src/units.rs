@@ -1,0 +1,68 @@
+//! Durations and sizes as manifests write them: a whole number and a unit.
+
+use std::time::Duration;
+
+/// Read `500ms`, `10s`, `2m` or `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => {
+            return Err(format!(
+                "`{text}` is not a duration: expected a whole number and `ms`, `s`, `m` or `h`, such as `90s`"
+            ));
+        }
+    };
+    scaled(text, number, unit_ms).map(Duration::from_millis)
+}
+
+/// Read `4096B`, `64KiB`, `64MiB` or `1GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text);
+    let unit_bytes = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => {
+            return Err(format!(
+                "`{text}` is not a size: expected a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`"
+            ));
+        }
+    };
+    scaled(text, number, unit_bytes)
+}
+
+fn split(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+fn scaled(text: &str, number: &str, unit: u64) -> Result<u64, String> {
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` has no whole number in front of its unit"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+/// A duration as a manifest would write it.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match () {
+        () if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        () if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        () if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        () => format!("{ms}ms"),
+    }
+}
+
+/// A size as a manifest would write it.
+pub(crate) fn show_size(bytes: u64) -> String {
+    match () {
+        () if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        () if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        () if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        () => format!("{bytes}B"),
+    }
+}
