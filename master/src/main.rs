@@ -1,1 +1,3 @@
+//! The control plane: `windlass-master`.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! How hosts ask for a certificate.

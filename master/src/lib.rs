@@ -1,0 +1,33 @@
+//! The control plane.
+//!
+//! * [`store`]: the database, with one writer that commits in groups.
+//! * [`ca`]: the built-in certificate authority.
+//! * [`enroll`]: how hosts ask for a certificate. [`session`]: the stream of each accepted host.
+//! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
+//! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
+//!
+//! [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
+
+pub mod api;
+pub mod ca;
+pub mod catalog;
+pub mod config;
+pub mod enroll;
+pub mod fleet;
+pub mod jobs;
+pub mod metrics;
+pub mod session;
+pub mod store;
+pub mod targets;
+
+mod run;
+
+pub use config::Config;
+pub use run::{Listeners, RunError, run};
+
+/// Milliseconds since 1970-01-01 UTC.
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,173 @@
+//! The database.
+//!
+//! SQLite in WAL mode: many readers beside one writer. All writes go through one task, which puts
+//! what has queued up into one transaction and answers after its commit. So a thousand results
+//! that arrive together cost one wait for the disk instead of a thousand, a write never meets
+//! "database is locked", and the caller may tell the world as soon as [`Store::write`] returns.
+//! Each write has its own savepoint: one that fails takes none of its neighbours with it.
+
+pub mod audit;
+pub mod jobs;
+pub mod nodes;
+pub mod tokens;
+
+use crate::config::Durability;
+use futures_util::future::BoxFuture;
+use sqlx::{
+    Connection as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{path::Path, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or failed.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the database up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row holds something that this version cannot read.
+    #[error("the database holds a bad {what}: {problem}")]
+    Corrupt { what: &'static str, problem: String },
+    /// Another write of the same group could not be committed, or the store is closing.
+    #[error("the database is closed or cannot commit")]
+    Closed,
+}
+
+impl StoreError {
+    /// A row that cannot be read.
+    pub fn corrupt(what: &'static str, problem: impl std::fmt::Display) -> Self {
+        StoreError::Corrupt { what, problem: problem.to_string() }
+    }
+    /// True when a uniqueness rule of the schema was broken.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, StoreError::Database(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
+/// Writes that wait for the writer; whoever comes when it is full waits.
+const QUEUE: usize = 1024;
+/// Writes in one transaction at most, so that the first of them does not wait for too many others.
+const GROUP: usize = 256;
+const READERS: u32 = 4;
+
+type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+/// Whether to keep what was written, and how to answer after the commit (true) or its failure.
+type Done = (bool, Box<dyn FnOnce(bool) + Send>);
+
+/// The database. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    writer: mpsc::Sender<Work>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Open the database, making it when there is none, and bring its schema up to date.
+    ///
+    /// # Errors
+    /// If it can't be opened or was written by a newer version.
+    pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(match durability {
+                Durability::Power => SqliteSynchronous::Full,
+                Durability::Process => SqliteSynchronous::Normal,
+            })
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(true)
+            .statement_cache_capacity(256);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::migrate!().run(&mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.create_if_missing(false).read_only(true))
+            .await?;
+        let (writer, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write_loop(connection, queue));
+        Ok(Store { readers, writer })
+    }
+
+    /// Connections for reading. They see everything that a finished [`Store::write`] wrote.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Write. Returns after the commit. If `work` fails, nothing of it is kept.
+    ///
+    /// # Errors
+    /// The error of `work`, or [`StoreError::Closed`] when the commit failed.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            let running = work(connection);
+            Box::pin(async move {
+                let result = running.await;
+                let reply: Box<dyn FnOnce(bool) + Send>;
+                let keep = result.is_ok();
+                reply = Box::new(move |committed| {
+                    let result = if keep && !committed { Err(StoreError::Closed.into()) } else { result };
+                    // Nobody waits any more: the write stays, as if the answer had been lost.
+                    let _ = answer.send(result);
+                });
+                (keep, reply)
+            })
+        });
+        self.writer.send(work).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Ends when the last [`Store`] is dropped.
+async fn write_loop(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Work>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while queue.recv_many(&mut group, GROUP).await > 0 {
+        let mut replies = Vec::with_capacity(group.len());
+        let committed = write_group(&mut connection, group.drain(..), &mut replies).await;
+        if let Err(error) = &committed {
+            tracing::error!(%error, writes = replies.len(), "cannot write to the database");
+            let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
+        }
+        for reply in replies {
+            reply(committed.is_ok());
+        }
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "cannot close the database");
+    }
+}
+
+async fn write_group(
+    connection: &mut SqliteConnection,
+    group: impl Iterator<Item = Work>,
+    replies: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for work in group {
+        sqlx::query("SAVEPOINT one").execute(&mut *connection).await?;
+        let (keep, reply) = work(&mut *connection).await;
+        replies.push(reply);
+        if !keep {
+            sqlx::query("ROLLBACK TO one").execute(&mut *connection).await?;
+        }
+        sqlx::query("RELEASE one").execute(&mut *connection).await?;
+    }
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    Ok(())
+}
