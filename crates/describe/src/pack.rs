@@ -1,0 +1,171 @@
+//! Making a bundle from what an author has: a manifest, a component, a folder of WIT.
+//!
+//! Everything a host or a master would refuse later is refused here, while the author looks.
+
+use crate::{DescribeError, Disagreement, check_agreement, component_operations, operations};
+use std::path::{Path, PathBuf};
+use windlass_bundle::{Bundle, BundleError, manifest::lock_params};
+use windlass_types::{
+    json::nearest,
+    shape::{Operation, Shape},
+};
+
+/// A bundle, and what is in it.
+#[derive(Debug)]
+pub struct Packed {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Its operations, documented.
+    pub operations: Vec<Operation>,
+    /// Operations (`interface.function`) that the manifest does not mention, so that they count as
+    /// `destroy`. Worth a warning.
+    pub unlisted: Vec<String>,
+}
+
+/// Why a bundle can not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The folder of WIT is not a package.
+    #[error("can not read the WIT in {}: {why}", dir.display())]
+    Wit {
+        /// The folder.
+        dir: PathBuf,
+        /// What the parser said, with lines of the text.
+        why: String,
+    },
+    /// The manifest or another part is wrong.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The WIT can not be described.
+    #[error("the WIT can not be used")]
+    Describe(#[source] DescribeError),
+    /// The component can not be described.
+    #[error("the component can not be used")]
+    Component(#[source] DescribeError),
+    /// The component is not what the WIT says.
+    #[error("the component and the WIT do not agree")]
+    Disagreement(#[from] Disagreement),
+    /// Nothing to call.
+    #[error("the world exports no interface of the package `{package}`, so there is no operation")]
+    NoOperations {
+        /// Name the package must have.
+        package: String,
+    },
+    /// The manifest speaks of an operation that is not there.
+    #[error("plugin.toml: `operations.\"{operation}\"`: the component exports no such function{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    StaleOperation {
+        /// `interface.function`.
+        operation: String,
+        /// The nearest name.
+        hint: Option<String>,
+    },
+    /// A lock names something that is not a parameter fit for a name.
+    #[error("plugin.toml: `operations.\"{operation}\".locks`: `{{{param}}}` in `{lock}` {why}")]
+    Lock {
+        /// `interface.function`.
+        operation: String,
+        /// The lock as written.
+        lock: String,
+        /// The parameter it names.
+        param: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Make a bundle, and check all that can be checked.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn pack(manifest_text: Vec<u8>, component: Vec<u8>, wit_dir: &Path) -> Result<Packed, PackError> {
+    let bundle = Bundle::from_parts(manifest_text, component, encode_wit(wit_dir)?)?;
+    let (operations, unlisted) = check(&bundle)?;
+    Ok(Packed { bundle, operations, unlisted })
+}
+
+/// Check a bundle as [`pack`] does. Gives its operations, and those the manifest does not mention.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn check(bundle: &Bundle) -> Result<(Vec<Operation>, Vec<String>), PackError> {
+    let manifest = &bundle.manifest;
+    let described = operations(&manifest.name, &bundle.wit).map_err(PackError::Describe)?;
+    let exported = component_operations(&manifest.name, &bundle.component).map_err(PackError::Component)?;
+    check_agreement(&described, &exported)?;
+    if described.is_empty() {
+        return Err(PackError::NoOperations { package: format!("…:{}", manifest.name) });
+    }
+    for (local, policy) in &manifest.operations {
+        let Some(operation) = described.iter().find(|operation| operation.name.local() == local) else {
+            let hint = nearest(local, described.iter().map(|operation| operation.name.local()));
+            return Err(PackError::StaleOperation { operation: local.clone(), hint });
+        };
+        for lock in &policy.locks {
+            check_lock(operation, lock)?;
+        }
+    }
+    let unlisted = described
+        .iter()
+        .map(|operation| operation.name.local())
+        .filter(|local| !manifest.operations.contains_key(*local))
+        .map(str::to_owned)
+        .collect();
+    Ok((described, unlisted))
+}
+
+fn check_lock(operation: &Operation, lock: &str) -> Result<(), PackError> {
+    let fail = |param: &str, why: String| {
+        Err(PackError::Lock {
+            operation: operation.name.local().to_owned(),
+            lock: lock.to_owned(),
+            param: param.to_owned(),
+            why,
+        })
+    };
+    let params = &operation.signature.params;
+    // The manifest has been parsed, so the lock is well formed.
+    for name in lock_params(lock).unwrap_or_default() {
+        let Some(param) = params.iter().find(|param| param.name == name) else {
+            let hint = nearest(name, params.iter().map(|param| param.name.as_str()));
+            return fail(
+                name,
+                format!("is not a parameter{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()),
+            );
+        };
+        let plain = matches!(
+            param.shape,
+            Shape::Bool
+                | Shape::S8
+                | Shape::S16
+                | Shape::S32
+                | Shape::S64
+                | Shape::U8
+                | Shape::U16
+                | Shape::U32
+                | Shape::U64
+                | Shape::Char
+                | Shape::String
+                | Shape::Enum { .. }
+        );
+        if !plain {
+            return fail(name, format!("is {}, which is no name for a lock", param.shape.brief()));
+        }
+    }
+    Ok(())
+}
+
+/// Encode a folder of WIT text, with its dependencies in `deps/`, as a binary package that keeps
+/// the documentation. The same text gives the same bytes.
+///
+/// # Errors
+/// If the folder can not be read, or is not a package.
+pub fn encode_wit(wit_dir: &Path) -> Result<Vec<u8>, PackError> {
+    let fail = |why: String| PackError::Wit { dir: wit_dir.to_owned(), why };
+    // A file would do for the parser, and a mistyped path would be told as a syntax error.
+    if !wit_dir.is_dir() {
+        return Err(fail("it is not a folder".into()));
+    }
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(wit_dir).map_err(|error| fail(resolve.render_error(&error)))?;
+    wit_component::encode(&resolve, package).map_err(|error| fail(format!("{error:#}")))
+}
