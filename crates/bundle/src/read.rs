@@ -140,6 +140,11 @@ impl Bundle {
     /// The digest that names a bundle: that of its parts' digests, in a fixed text.
     pub fn digest_of(manifest_text: &[u8], component: &[u8], wit: &[u8]) -> Digest {
         let [manifest, component, wit] = [manifest_text, component, wit].map(Digest::of);
+        Bundle::digest_of_parts(manifest, component, wit)
+    }
+
+    /// The same from the digests of the parts, for who does not have all of them.
+    pub fn digest_of_parts(manifest: Digest, component: Digest, wit: Digest) -> Digest {
         Digest::of(format!("windlass-bundle-1\n{manifest}\n{component}\n{wit}\n").as_bytes())
     }
 }
