@@ -1,0 +1,111 @@
+use super::*;
+
+const PIN: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/windlass/host.toml"))
+}
+fn with_pin(text: &str) -> Result<Config, ConfigError> {
+    parse(&format!("name = \"n1\"\nca_fingerprint = \"{PIN}\"\n{text}"))
+}
+fn message(text: &str) -> String {
+    with_pin(text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let config = with_pin("").unwrap();
+    assert_eq!(config.name.as_str(), "n1");
+    assert_eq!(
+        config.masters,
+        [Master { nodes: "windlass-master:7401".into(), enroll: "windlass-master:7402".into() }]
+    );
+    assert_eq!((config.workers, config.queue, config.drain.as_secs()), (4, 16, 30));
+    assert_eq!(config.state_dir, Path::new("/var/lib/windlass-host"));
+    assert!(config.plugins_dir.is_none());
+    assert!(config.compile_helper.ends_with("windlass-compile"));
+}
+
+#[test]
+fn masters_have_two_spellings() {
+    let config = with_pin(
+        "[[masters]]\nhost = \"m1.example\"\n[[masters]]\nhost = \"fd00::1\"\nnode_port = 1\nenroll_port = 2\n\
+         [[masters]]\nnodes = \"127.0.0.1:10\"\nenroll = \"127.0.0.1:11\"",
+    )
+    .unwrap();
+    let all: Vec<(&str, &str)> =
+        config.masters.iter().map(|master| (master.nodes.as_str(), master.enroll.as_str())).collect();
+    assert_eq!(
+        all,
+        [
+            ("m1.example:7401", "m1.example:7402"),
+            ("[fd00::1]:1", "[fd00::1]:2"),
+            ("127.0.0.1:10", "127.0.0.1:11")
+        ]
+    );
+    assert!(message("[[masters]]\nhost = \"m1:7401\"").contains("key `masters[0].host`"));
+    assert!(message("[[masters]]\nnodes = \"m1:7401\"").contains("both `nodes` and `enroll`"));
+    assert!(message("[[masters]]\nnodes = \"m1\"\nenroll = \"m1:2\"").contains("key `masters[0].nodes`"));
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_key() {
+    assert_eq!(
+        message("worker = 3"),
+        "`/etc/windlass/host.toml` line 3: unknown field `worker`, expected one of `name`, `masters`, \
+         `ca_fingerprint`, `ca_file`, `state_dir`, `plugins_dir`, `compile_helper`, `workers`, `queue`, \
+         `drain_seconds`, `join_token`, `join_token_file`, `log`, `plugins`; did you mean `workers`?"
+    );
+    assert!(message("[[masters]]\nhots = \"x\"").contains("line 4"));
+    assert!(message("[plugins.zfs]\nconfiguraton = {}").contains("did you mean `configuration`?"));
+    assert!(message("[plugins.zfs.policy]\nno_such_key = 1").contains("line 4"));
+    assert!(message("[log]\nlevle = \"info\"").contains("did you mean `level`?"));
+    assert!(message("workers = \"3\"").contains("line 3"));
+    assert!(message("workers = ").contains("line 3"));
+}
+
+#[test]
+fn trust_is_never_on_first_use() {
+    assert!(parse("name = \"n1\"").unwrap_err().to_string().contains("never trusts on first use"));
+    assert!(message("ca_file = \"ca.pem\"").contains("not both"));
+    assert!(
+        parse("name = \"n1\"\nca_fingerprint = \"abc\"").unwrap_err().to_string().contains("ca_fingerprint")
+    );
+    let config = parse("name = \"n1\"\nca_file = \"ca.pem\"").unwrap();
+    assert_eq!(config.authority, Authority::File("/etc/windlass/ca.pem".into()));
+}
+
+#[test]
+fn values_out_of_range_name_the_key() {
+    for (text, key) in [
+        ("workers = 0", "workers"),
+        ("queue = 100000", "queue"),
+        ("drain_seconds = 100000", "drain_seconds"),
+        ("[log]\nlevel = \"info,x=loud\"", "log.level"),
+        ("[plugins.Zfs]", "plugins.Zfs"),
+        ("join_token = \"a\"\njoin_token_file = \"b\"", "join_token_file"),
+        ("[plugins.zfs.configuration.a]\nb = 2024-01-01", "plugins.zfs.configuration.a.b"),
+    ] {
+        let message = message(text);
+        assert!(message.contains(&format!("key `{key}`")), "{message}");
+    }
+    let bad = parse(&format!("ca_fingerprint = \"{PIN}\"\nname = \"N 1\"")).unwrap_err().to_string();
+    assert!(bad.contains("key `name`"), "{bad}");
+}
+
+#[test]
+fn plugin_configuration_keeps_every_digit() {
+    let config =
+        with_pin("[plugins.zfs.configuration]\nlarge = 9007199254740993\nlist = [1, \"a\"]").unwrap();
+    let settings = config.plugin(&"zfs".parse().unwrap());
+    assert_eq!(settings.configuration["large"].to_string(), "9007199254740993");
+    assert_eq!(settings.configuration["list"], serde_json::json!([1, "a"]));
+    assert!(config.plugin(&"fio".parse().unwrap()).configuration.is_empty());
+}
+
+#[test]
+fn a_join_token_is_never_printed() {
+    let config = with_pin("join_token = \"hunter2\"").unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(config.join_token.unwrap().read().unwrap(), "hunter2");
+}
