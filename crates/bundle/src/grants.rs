@@ -153,23 +153,18 @@ impl Grants {
                 rule.path.covers(&path).map(|relative| (format!("files[{index}]"), rule, relative))
             })
         };
-        let fitting = || covering().filter(|(_, rule, _)| rule.access == access);
+        // Writing a directory's own entry is up to the rules for the directory above it.
+        let is_root = |relative: &PathBuf| access == Access::Write && relative.as_os_str().is_empty();
+        let fitting = || covering().filter(|(_, rule, relative)| rule.access == access && !is_root(relative));
         if let Some((name, rule, relative)) = fitting().find(|(_, rule, _)| rule.effect <= limit) {
-            // Writing a directory's own entry is up to the rules of the directory above it.
-            if access == Access::Write && relative.as_os_str().is_empty() {
-                return deny(format!(
-                    "`{name}` allows what is beneath `{path}`, not to replace or remove it"
-                ));
-            }
-            return Ok(FileGrant {
-                root: rule.path.root().to_path_buf(),
-                relative,
-                rule: name,
-                effect: rule.effect,
-            });
+            let root = rule.path.root().to_path_buf();
+            return Ok(FileGrant { root, relative, rule: name, effect: rule.effect });
         }
         if let Some((name, rule, _)) = fitting().next() {
             return deny(self.too_strong(&name, rule.effect, operation));
+        }
+        if let Some((name, _, _)) = covering().find(|(_, rule, _)| rule.access == access) {
+            return deny(format!("`{name}` allows what is beneath `{path}`, not to replace or remove it"));
         }
         match covering().next() {
             Some((name, rule, _)) => deny(format!(

@@ -123,3 +123,72 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     }
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn covers(pattern: &str, path: &str) -> Option<String> {
+        let pattern = PathPattern::parse(pattern).expect(pattern);
+        pattern.covers(&AbsolutePath::parse(path).expect(path)).map(|relative| relative.display().to_string())
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, root) in [
+            ("/etc/samba/**", "/etc/samba"),
+            ("/etc/samba/smb.conf", "/etc/samba"),
+            ("/etc/*/x", "/etc"),
+            ("/a/b/c?/d/**", "/a/b"),
+        ] {
+            assert_eq!(PathPattern::parse(pattern).expect(pattern).root().as_str(), root);
+        }
+        assert_eq!(covers("/etc/samba/**", "/etc/samba").as_deref(), Some(""));
+        assert_eq!(covers("/etc/samba/**", "/etc/samba/a/b").as_deref(), Some("a/b"));
+        assert_eq!(covers("/etc/samba/**", "/etc/sambaa"), None);
+        assert_eq!(covers("/etc/samba/smb.conf", "/etc/samba/smb.conf").as_deref(), Some("smb.conf"));
+        assert_eq!(covers("/etc/samba/smb.conf", "/etc/samba/smb.conf/x"), None);
+        assert_eq!(covers("/etc/samba/smb.conf", "/etc/samba"), None);
+        assert_eq!(covers("/etc/*.d/*.conf", "/etc/x.d/.conf").as_deref(), Some("x.d/.conf"));
+        assert_eq!(covers("/etc/*.d/*.conf", "/etc/x/y.d/a.conf"), None);
+        assert_eq!(covers("/etc/*/**", "/etc/a").as_deref(), Some("a"));
+        assert_eq!(covers("/etc/*/**", "/etc"), None);
+        assert_eq!(covers("/etc/?x", "/etc/éx").as_deref(), Some("éx"));
+        assert_eq!(covers("/etc/*a*b", "/etc/aab").as_deref(), Some("aab"));
+        assert_eq!(covers("/etc/*a*b", "/etc/aba"), None);
+    }
+
+    /// The obvious way, exponential: what [`glob`] must agree with.
+    fn reference(pattern: &[char], text: &[char]) -> bool {
+        match (pattern, text) {
+            ([], text) => text.is_empty(),
+            (['*', rest @ ..], text) => (0..=text.len()).any(|skip| reference(rest, &text[skip..])),
+            (['?', rest @ ..], [_, text @ ..]) => reference(rest, text),
+            ([p, rest @ ..], [t, text @ ..]) => p == t && reference(rest, text),
+            (_, []) => false,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+        #[test]
+        fn glob_agrees_with_the_obvious_way(pattern in "[ab*?é]{0,6}", text in "[abé€𝄞]{0,8}") {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            prop_assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), reference(&chars(&pattern), &chars(&text)));
+        }
+
+        #[test]
+        fn nothing_outside_the_root_is_covered(pattern in "/[a-c*?./]{0,10}(/\\*\\*)?", path in "/[a-c./]{0,10}") {
+            if let (Ok(pattern), Ok(path)) = (PathPattern::parse(&pattern), AbsolutePath::parse(&path))
+                && let Some(relative) = pattern.covers(&path)
+            {
+                prop_assert!(pattern.root().covers(path.as_str()));
+                prop_assert_ne!(pattern.root().as_str(), "/");
+                let joined = pattern.root().to_path_buf().join(relative);
+                prop_assert_eq!(joined.components().collect::<PathBuf>(), path.to_path_buf());
+            }
+        }
+    }
+}

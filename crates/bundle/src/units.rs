@@ -41,9 +41,14 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 fn scaled(text: &str, number: &str, unit: u64) -> Result<u64, String> {
-    let number: u64 =
-        number.parse().map_err(|_| format!("`{text}` has no whole number in front of its unit"))?;
-    number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
+    if number.is_empty() {
+        return Err(format!("`{text}` has no whole number in front of its unit"));
+    }
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| format!("`{text}` is too large"))
 }
 
 /// A duration as a manifest would write it.
@@ -64,5 +69,26 @@ pub(crate) fn show_size(bytes: u64) -> String {
         () if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         () if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
         () => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_read_back_as_they_are_shown() {
+        for text in ["1ms", "1500ms", "90s", "1m", "2h"] {
+            assert_eq!(show_duration(duration(text).expect(text)), text);
+        }
+        for text in ["1B", "1500B", "3KiB", "64MiB", "2GiB"] {
+            assert_eq!(show_size(size(text).expect(text)), text);
+        }
+        for bad in ["", "1", "s", "-1s", "1.5s", "1 s", "1S", "1d", "+1s", "1sec"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "1", "MiB", "1MB", "1mib", "1 MiB", "18446744073709551615KiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
     }
 }
