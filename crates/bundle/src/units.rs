@@ -55,9 +55,9 @@ fn scaled(text: &str, number: &str, unit: u64) -> Result<u64, String> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match () {
-        () if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        () if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        () if ms % 1_000 == 0 => format!("{}s", ms / 1_000),
+        () if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+        () if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+        () if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
         () => format!("{ms}ms"),
     }
 }

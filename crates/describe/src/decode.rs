@@ -5,9 +5,12 @@
 //! master reads bytes that a host sent, and must outlive them. So:
 //!
 //! * the size is capped before anything is read;
-//! * types are counted in a first pass of `wasmparser`, which has hard limits of its own, and too
-//!   many are refused: the time and memory of decoding are in proportion to them;
-//! * decoding runs on a thread of its own: its stack is large enough for the deepest nesting that
+//! * declarations of types within declarations are counted as bytes, because `wasmparser` reads
+//!   them by recursion without a limit: four bytes a level, so that a file of one megabyte overflows
+//!   any stack, and that ends the process. See [`nesting_at_most`];
+//! * types are counted in a pass of `wasmparser`, and too many are refused: the time and memory of
+//!   decoding are in proportion to them;
+//! * all of it runs on a thread of its own: its stack is large enough for the deepest nesting that
 //!   is let through, and a panic ends that thread only and becomes an error here. The panic's
 //!   message still goes to standard error, which is as well: it is a bug in a library.
 
@@ -19,6 +22,8 @@ use wit_parser::{Resolve, WorldId, decoding::DecodedWasm};
 const MAX_WIT_BYTES: usize = 4 << 20;
 /// Largest component: that of the part of a bundle.
 const MAX_COMPONENT_BYTES: usize = 64 << 20;
+/// Declarations within declarations. A real package nests three deep and has two for each interface.
+const MAX_NESTING: usize = 2_000;
 /// Types in all. The whole host interface has about one hundred.
 const MAX_TYPES: usize = 10_000;
 /// Stack for decoding; memory is used only as deep as the recursion goes.
@@ -55,17 +60,18 @@ fn decode(bytes: &[u8], expected: &'static str, max_bytes: usize) -> Result<Deco
     if bytes.len() > max_bytes {
         return Err(DescribeError::TooLarge { what: format!("{} bytes", bytes.len()), limit: max_bytes });
     }
-    count_types(bytes, expected)?;
     let decoded = std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("wit-decode".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || wit_parser::decoding::decode(bytes))
+            .spawn_scoped(scope, || {
+                count_types(bytes, expected)?;
+                wit_parser::decoding::decode(bytes).map_err(|error| malformed(expected, format!("{error:#}")))
+            })
             .map(std::thread::ScopedJoinHandle::join)
     });
     match decoded {
-        Ok(Ok(Ok(decoded))) => Ok(decoded),
-        Ok(Ok(Err(error))) => Err(malformed(expected, format!("{error:#}"))),
+        Ok(Ok(decoded)) => decoded,
         Ok(Err(_panic)) => Err(malformed(expected, "the decoder gave up on it")),
         Err(error) => Err(malformed(expected, format!("no thread to decode it: {error}"))),
     }
@@ -73,24 +79,37 @@ fn decode(bytes: &[u8], expected: &'static str, max_bytes: usize) -> Result<Deco
 
 fn count_types(bytes: &[u8], expected: &'static str) -> Result<(), DescribeError> {
     let mut types = 0usize;
+    let mut nesting = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload.map_err(|error| malformed(expected, error))?;
         if let Payload::ComponentTypeSection(section) = payload {
+            nesting += nesting_at_most(bytes.get(section.range()).unwrap_or_default());
+            if nesting > MAX_NESTING {
+                let what = "too many declarations within declarations".to_owned();
+                return Err(DescribeError::TooLarge { what, limit: MAX_NESTING });
+            }
             for ty in section {
                 types += declarations(&ty.map_err(|error| malformed(expected, error))?);
             }
             if types > MAX_TYPES {
-                return Err(DescribeError::TooLarge {
-                    what: format!("more than {MAX_TYPES} types"),
-                    limit: MAX_TYPES,
-                });
+                return Err(DescribeError::TooLarge { what: "too many types".into(), limit: MAX_TYPES });
             }
         }
     }
     Ok(())
 }
 
-/// A type and the declarations in it. The recursion is as deep as `wasmparser` lets types nest.
+/// How deep the declarations of a section can nest at most, told from its bytes alone.
+///
+/// Only the type of a component (`0x41`) or of an instance (`0x42`) holds declarations, and one
+/// stands within another only as a declaration of a type, which is the byte `0x01` and then the type
+/// (component-model, Binary.md, "Type definitions"). So each level below the first has such a pair
+/// of bytes of its own. Pairs that stand for something else, within a name, only make it stricter.
+fn nesting_at_most(section: &[u8]) -> usize {
+    section.windows(2).filter(|pair| matches!(pair, [0x01, 0x41 | 0x42])).count()
+}
+
+/// A type and the declarations in it. The recursion is as deep as [`nesting_at_most`] lets through.
 fn declarations(ty: &wasmparser::ComponentType<'_>) -> usize {
     use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration};
     1 + match ty {

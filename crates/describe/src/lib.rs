@@ -12,9 +12,13 @@
 mod agreement;
 mod decode;
 mod docs;
+#[cfg(test)]
+mod fixture;
 mod operations;
 pub mod pack;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 pub use agreement::{Disagreement, check_agreement};
 pub use operations::{component_operations, operations};

@@ -104,7 +104,7 @@ fn operation(
     let shape_error = |error: ShapeError| match error {
         ShapeError::Unsupported(why) => unsupported(why),
         ShapeError::TooLarge { what, limit } => {
-            DescribeError::TooLarge { what: format!("function {}: more than {limit} {what}", local()), limit }
+            DescribeError::TooLarge { what: format!("function {}: too many {what}", local()), limit }
         }
     };
     match function.kind {

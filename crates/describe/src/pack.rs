@@ -9,6 +9,10 @@ use windlass_types::{
     json::nearest,
     shape::{Operation, Shape},
 };
+use wit_parser::{Resolve, SourceMap, UnresolvedPackageGroup};
+
+#[cfg(test)]
+mod tests;
 
 /// A bundle, and what is in it.
 #[derive(Debug)]
@@ -157,6 +161,9 @@ fn check_lock(operation: &Operation, lock: &str) -> Result<(), PackError> {
 /// Encode a folder of WIT text, with its dependencies in `deps/`, as a binary package that keeps
 /// the documentation. The same text gives the same bytes.
 ///
+/// The host interface need not be among the dependencies: where it is not, the one of this version
+/// is used.
+///
 /// # Errors
 /// If the folder can not be read, or is not a package.
 pub fn encode_wit(wit_dir: &Path) -> Result<Vec<u8>, PackError> {
@@ -165,7 +172,44 @@ pub fn encode_wit(wit_dir: &Path) -> Result<Vec<u8>, PackError> {
     if !wit_dir.is_dir() {
         return Err(fail("it is not a folder".into()));
     }
-    let mut resolve = wit_parser::Resolve::default();
+    let mut resolve = Resolve::default();
+    if !brings_host(&wit_dir.join("deps")) {
+        push_host(&mut resolve).map_err(|error| fail(format!("{error:#}")))?;
+    }
     let (package, _) = resolve.push_dir(wit_dir).map_err(|error| fail(resolve.render_error(&error)))?;
     wit_component::encode(&resolve, package).map_err(|error| fail(format!("{error:#}")))
+}
+
+/// The host interface as this version has it.
+const HOST: [(&str, &str); 7] = [
+    ("host/world.wit", include_str!("../../../wit/host/world.wit")),
+    ("host/commands.wit", include_str!("../../../wit/host/commands.wit")),
+    ("host/files.wit", include_str!("../../../wit/host/files.wit")),
+    ("host/job.wit", include_str!("../../../wit/host/job.wit")),
+    ("host/log.wit", include_str!("../../../wit/host/log.wit")),
+    ("host/probes.wit", include_str!("../../../wit/host/probes.wit")),
+    ("host/state.wit", include_str!("../../../wit/host/state.wit")),
+];
+
+fn push_host(resolve: &mut Resolve) -> Result<(), impl std::fmt::Display> {
+    let mut sources = SourceMap::default();
+    for (path, text) in HOST {
+        sources.push_str(path, text);
+    }
+    let group = sources.parse().map_err(|(_, error)| error.to_string())?;
+    resolve.push_group(group).map(drop).map_err(|error| format!("{error:#}"))
+}
+
+/// Whether one of the dependencies is the host interface. One that can not be read is left for the
+/// real reading to complain about.
+fn brings_host(deps: &Path) -> bool {
+    let packages = std::fs::read_dir(deps).into_iter().flatten().flatten().filter_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return UnresolvedPackageGroup::parse_dir(&path).ok();
+        }
+        let text = std::fs::read_to_string(&path).ok()?;
+        UnresolvedPackageGroup::parse(&path, &text).ok()
+    });
+    packages.map(|group| group.main.name).any(|name| name.namespace == "windlass" && name.name == "host")
 }

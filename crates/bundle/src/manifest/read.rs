@@ -72,7 +72,7 @@ fn limits(value: Value<'_>) -> Result<Limits, ManifestError> {
         let Some(value) = table.take(key) else { return Ok(()) };
         *limit = value.parsed(|text| {
             let bytes = units::size(text)?;
-            within(bytes, range, text, |bytes| units::show_size(bytes))
+            within(bytes, range, text, units::show_size)
         })?;
         Ok(())
     };
