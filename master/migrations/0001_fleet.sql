@@ -1,4 +1,4 @@
--- Nodes and what is known about them, join tokens, revoked certificates, plugin sources.
+-- Nodes and what is known about them, join tokens, plugin sources.
 -- Times are milliseconds since 1970-01-01 UTC.
 
 CREATE TABLE inventories (
@@ -31,14 +31,6 @@ CREATE TABLE nodes (
 -- Names are unique among the nodes of the grid. Pending ones may ask for a name that is taken:
 -- whoever accepts them then has to give another one, so nobody can squat on a name by asking first.
 CREATE UNIQUE INDEX nodes_accepted_name ON nodes (name) WHERE state = 'accepted';
-
-CREATE TABLE revoked_certificates (
-    serial TEXT PRIMARY KEY,
-    node TEXT NOT NULL,
-    revoked_ms BIGINT NOT NULL,
-    -- After this the certificate is worthless by itself and the row may go.
-    expires_ms BIGINT NOT NULL
-);
 
 CREATE TABLE join_tokens (
     id TEXT PRIMARY KEY,

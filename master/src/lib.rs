@@ -7,7 +7,7 @@
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
-//! [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
+//! [`setup`] makes a new data directory. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
 
 pub mod api;
 pub mod ca;
@@ -18,13 +18,15 @@ pub mod fleet;
 pub mod jobs;
 pub mod metrics;
 pub mod session;
+pub mod setup;
 pub mod store;
 pub mod targets;
 
+mod connections;
 mod run;
 
 pub use config::Config;
-pub use run::{Listeners, RunError, run};
+pub use run::{Listeners, RunError, run, run_with};
 
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> i64 {

@@ -1,3 +1,188 @@
 //! The control plane: `windlass-master`.
 
-fn main() {}
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+use tokio_util::sync::CancellationToken;
+use windlass_master::{Config, Listeners, config::Listen, run_with, setup};
+
+/// Control plane of a Windlass grid.
+#[derive(Debug, Parser)]
+#[command(name = "windlass-master", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  windlass-master init --data-dir /var/lib/windlass --server-name master.example.org
+  windlass-master check --config /var/lib/windlass/master.toml
+  windlass-master run --config /var/lib/windlass/master.toml";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new data directory: certificate authority, database, configuration and first token.
+    ///
+    /// Prints the fingerprint of the authority, which hosts and operators pin, and the token of the
+    /// first administrator. The token is shown this once; only its hash is kept.
+    #[command(after_help = "Examples:
+  windlass-master init --data-dir ./grid
+  windlass-master init --data-dir /var/lib/windlass --server-name 10.0.0.5 \\
+      --api 0.0.0.0:7400 --node 0.0.0.0:7401 --enroll 0.0.0.0:7402")]
+    Init(Init),
+    /// Run the master until SIGTERM or SIGINT.
+    #[command(after_help = "Example:
+  windlass-master run --config /var/lib/windlass/master.toml
+
+WINDLASS_LOG sets what is logged, such as `info` (the default) or `windlass_master=debug`.")]
+    Run(Run),
+    /// Look for what would keep the master from starting, without starting it.
+    #[command(after_help = "Example:
+  windlass-master check --config /var/lib/windlass/master.toml")]
+    Check(ConfigFile),
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// Directory to make; it gets mode 0700.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Name or address by which hosts and operators reach this master; loopback is always in. May be repeated.
+    #[arg(long = "server-name", value_name = "NAME")]
+    server_names: Vec<String>,
+    /// Where operators connect.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Listen::default().api)]
+    api: SocketAddr,
+    /// Where accepted hosts connect.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Listen::default().node)]
+    node: SocketAddr,
+    /// Where new hosts ask to join.
+    #[arg(long, value_name = "ADDRESS", default_value_t = Listen::default().enroll)]
+    enroll: SocketAddr,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", env = "WINDLASS_MASTER_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    log_format: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    windlass_identity::install_provider();
+    let done = match Cli::parse().command {
+        Command::Init(init) => runtime().and_then(|runtime| runtime.block_on(self::init(&init))),
+        Command::Run(run) => runtime().and_then(|runtime| runtime.block_on(self::run(&run))),
+        Command::Check(file) => runtime().and_then(|runtime| runtime.block_on(check(&file.config))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut text = format!("error: {error}");
+            for cause in error.chain().skip(1) {
+                text.push_str(&format!(": {cause}"));
+            }
+            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+async fn init(init: &Init) -> anyhow::Result<()> {
+    let listen = Listen { api: init.api, node: init.node, enroll: init.enroll };
+    let made = setup::init(&init.data_dir, &listen, &init.server_names).await?;
+    let mut out = std::io::stdout();
+    match init.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&made)?)?,
+        Output::Text => writeln!(
+            out,
+            "ca fingerprint: {}\nadmin token:    {}\nconfiguration:  {}\n\nThe token is not shown again. Start with:\n  \
+             windlass-master run --config {2}",
+            made.ca_fingerprint,
+            made.admin_token,
+            made.config.display(),
+        )?,
+    }
+    Ok(())
+}
+
+async fn check(path: &Path) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    let fingerprint = setup::check(&config)?;
+    // Binding tells whether the addresses are ours and free.
+    drop(Listeners::bind(&config.listen).await?);
+    writeln!(std::io::stdout(), "{} is good\nca fingerprint: {fingerprint}", path.display())?;
+    Ok(())
+}
+
+async fn run(run: &Run) -> anyhow::Result<()> {
+    let config = Config::load(&run.file.config)?;
+    log(run.log_format)?;
+    let fingerprint = setup::check(&config)?;
+    let listeners = Listeners::bind(&config.listen).await?;
+    let shutdown = CancellationToken::new();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+            let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+            shutdown.cancel();
+        }
+    });
+    let listen = config.listen.clone();
+    run_with(config, listeners, shutdown, move || {
+        tracing::info!(api = %listen.api, node = %listen.node, enroll = %listen.enroll, ca = %fingerprint, "ready");
+        // Fails only where no service manager asked for it.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    })
+    .await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn log(format: Output) -> anyhow::Result<()> {
+    let filter = match std::env::var("WINDLASS_LOG") {
+        Ok(text) => tracing_subscriber::EnvFilter::try_new(&text)
+            .with_context(|| format!("WINDLASS_LOG: `{text}` is not a filter"))?,
+        Err(_) => tracing_subscriber::EnvFilter::new("info"),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Output::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        Output::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,1 +1,321 @@
 //! The stream of each accepted host.
+//!
+//! Any certificate of our authority that names a node gets through the handshake; whether the node
+//! may act is decided at the first call, since only there the host can be told why not.
+//!
+//! A session is one task beside its connection: it handles the messages of its host one after the
+//! other, sends heartbeats, and ends when three of them went unanswered, when somebody ends it
+//! (revoked, deleted, locked, replaced, too slow) or when the master stops. Whatever ends it is told to
+//! the host as a gRPC status, and the connection is cut shortly after.
+
+mod incoming;
+
+use crate::{
+    ca::{Authority, Request},
+    catalog::Catalog,
+    config::Config,
+    fleet::{Announced, EnrollRefused, Fleet, RenewRefused, Session, SessionRefused},
+    jobs::NodeEvents,
+};
+use futures_util::Stream;
+use incoming::{Incoming, inventory, request_ids};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status, Streaming};
+use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, TlsListener};
+use windlass_proto::v1::{
+    Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message, master_message::Kind,
+    node_server,
+};
+
+/// A host that has connected has so long to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// A second process with the same certificate waits at most so long while the first one is asked
+/// for a sign of life.
+const PROBE: Duration = Duration::from_secs(2);
+/// So long the host may take to read why its session ended, before its connection is cut.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The connection writes what its streams have handed over as soon as it is polled.
+const FLUSH: Duration = Duration::from_millis(50);
+/// Missing heartbeats that make a node offline.
+const MISSING: u32 = 3;
+/// Open connections of hosts.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// Lets every certificate in that names a node; the rest is decided where it can be explained.
+#[derive(Debug)]
+pub(crate) struct NodesOnly;
+
+impl PeerCheck for NodesOnly {
+    fn check(&self, peer: &CertificateFacts) -> Result<(), PeerRefused> {
+        peer.node.map(|_| ()).ok_or(PeerRefused::Unknown)
+    }
+}
+
+/// The node service.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    pub config: Arc<Config>,
+    pub fleet: Fleet,
+    pub catalog: Catalog,
+    pub authority: Arc<Authority>,
+    pub events: Arc<dyn NodeEvents>,
+    pub shutdown: CancellationToken,
+    /// Counts the tasks of sessions, so that all of them have ended when the master ends.
+    pub tasks: tokio_util::task::TaskTracker,
+}
+
+impl Sessions {
+    /// Serve until `shutdown`, then until every session has ended.
+    ///
+    /// # Errors
+    /// If the server fails.
+    pub async fn serve(self, listener: TlsListener) -> Result<(), tonic::transport::Error> {
+        let (shutdown, tasks) = (self.shutdown.clone(), self.tasks.clone());
+        let service = node_server::NodeServer::new(self)
+            .max_decoding_message_size(windlass_proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(windlass_proto::MAX_MESSAGE_BYTES);
+        let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+        let served = tonic::transport::Server::builder()
+            .max_concurrent_streams(8)
+            .http2_max_header_list_size(16 << 10)
+            .add_service(service)
+            .serve_with_incoming_shutdown(
+                crate::connections::limited(listener.incoming(), slots),
+                shutdown.cancelled_owned(),
+            )
+            .await;
+        tasks.close();
+        tasks.wait().await;
+        served
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.config.heartbeat_ms.into())
+    }
+
+    async fn begin(
+        &self,
+        peer: &PeerInfo,
+        incoming: &mut Streaming<HostMessage>,
+    ) -> Result<(Session, Hello), Status> {
+        let certificate = certificate(peer)?;
+        // Before the hello, so that who may not act costs next to nothing.
+        self.fleet.check(certificate).await?;
+        let first = tokio::time::timeout(HELLO, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the host said no hello"))??;
+        let Some(HostMessage { kind: Some(host_message::Kind::Hello(mut hello)) }) = first else {
+            return Err(Status::invalid_argument("the first message of a host has to be its hello"));
+        };
+        if hello.protocol != windlass_proto::PROTOCOL {
+            return Err(Status::failed_precondition(format!(
+                "this master speaks protocol {}, the host {}: bring both to the same release",
+                windlass_proto::PROTOCOL,
+                hello.protocol
+            )));
+        }
+        if hello.instance.is_empty() || hello.instance.len() > 128 || hello.host_version.len() > 256 {
+            return Err(Status::invalid_argument("the hello has a bad `instance` or `host_version`"));
+        }
+        let bad = |what: String| Status::invalid_argument(what);
+        let announced = Announced {
+            instance: hello.instance.clone(),
+            host_version: Some(std::mem::take(&mut hello.host_version)).filter(|text| !text.is_empty()),
+            address: peer.address.ip().to_canonical().to_string(),
+            facts: Some(crate::enroll::facts(&hello.facts.take().unwrap_or_default().json).map_err(bad)?),
+            inventory: Some(inventory(hello.inventory.take().unwrap_or_default()).map_err(bad)?),
+        };
+        let heartbeat_ms = self.config.heartbeat_ms;
+        let probe = PROBE.min(self.heartbeat() * MISSING);
+        let session = self
+            .fleet
+            .attach(certificate, announced, probe, |node| {
+                Kind::Welcome(Welcome {
+                    node_id: node.id.to_string(),
+                    node_name: node.name.to_string(),
+                    heartbeat_ms,
+                    time_ms: crate::now_ms(),
+                    master_version: env!("CARGO_PKG_VERSION").to_owned(),
+                })
+            })
+            .await?;
+        Ok((session, hello))
+    }
+
+    /// The life of a session.
+    async fn run(
+        self,
+        session: Session,
+        hello: Hello,
+        incoming: Streaming<HostMessage>,
+        mut ended: oneshot::Receiver<Status>,
+        farewell: Farewell,
+        peer: PeerInfo,
+    ) {
+        let id = session.node.id;
+        let why = match ended.try_recv() {
+            // Revoked, or its predecessor is stuck: the jobs need not hear of it.
+            Ok(why) => why,
+            Err(_) => {
+                tracing::info!(node = %id, name = %session.node.name, address = %peer.address, "connected");
+                let running = request_ids(&hello.running_requests);
+                let finished = request_ids(&hello.finished_requests);
+                drop(hello);
+                self.events.connected(id, running, finished).await;
+                self.catalog.look_for(id).await;
+                self.talk(&session, incoming, &mut ended, &peer).await
+            }
+        };
+        tracing::info!(node = %id, name = %session.node.name, reason = %why.message(), "disconnected");
+        session.finish(self.events.disconnected(id)).await;
+        self.catalog.gone(id);
+        let _ = farewell.last.send(why);
+        // Once the stream is gone its last words are on their way, if there is still somebody to read them.
+        let _ = tokio::time::timeout(FAREWELL, farewell.gone.cancelled()).await;
+        tokio::time::sleep(FLUSH).await;
+        peer.cut.cut();
+    }
+
+    /// Handle messages until something ends the session.
+    async fn talk(
+        &self,
+        session: &Session,
+        mut incoming: Streaming<HostMessage>,
+        ended: &mut oneshot::Receiver<Status>,
+        peer: &PeerInfo,
+    ) -> Status {
+        let handler = Incoming { sessions: self, session, address: peer.address.ip() };
+        let heartbeat = self.heartbeat();
+        let mut heard = Instant::now();
+        let mut beat = tokio::time::interval_at(heard + heartbeat, heartbeat);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // In this order: an end counts at once, and what has arrived is read before its
+            // sender is called silent.
+            tokio::select! {
+                biased;
+                why = &mut *ended => {
+                    return why.unwrap_or_else(|_| Status::aborted("the session was dropped"));
+                }
+                () = self.shutdown.cancelled() => return Status::unavailable("the master is shutting down"),
+                message = incoming.message() => {
+                    let message = match message {
+                        Ok(Some(message)) => message,
+                        Ok(None) => return Status::ok("the host ended the session"),
+                        Err(error) => return error,
+                    };
+                    heard = Instant::now();
+                    session.node.presence.seen();
+                    if let Err(why) = handler.handle(message).await {
+                        return why;
+                    }
+                }
+                _ = beat.tick() => {
+                    if heard.elapsed() > heartbeat * MISSING {
+                        return Status::deadline_exceeded("three heartbeats of the host are missing");
+                    }
+                    if session.live.beat().is_none() {
+                        return Status::resource_exhausted("the host does not read its messages");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn certificate(peer: &PeerInfo) -> Result<&CertificateFacts, Status> {
+    peer.certificate.as_deref().ok_or_else(|| SessionRefused::NoNode.into())
+}
+
+fn peer<T>(request: &tonic::Request<T>) -> Result<PeerInfo, Status> {
+    let peer = request.extensions().get::<PeerInfo>().cloned();
+    peer.ok_or_else(|| Status::internal("the connection has no peer"))
+}
+
+#[tonic::async_trait]
+impl node_server::Node for Sessions {
+    type ConnectStream = Outgoing;
+
+    async fn connect(
+        &self,
+        request: tonic::Request<Streaming<HostMessage>>,
+    ) -> Result<Response<Outgoing>, Status> {
+        let peer = peer(&request)?;
+        let mut incoming = request.into_inner();
+        let (mut session, hello) = self
+            .begin(&peer, &mut incoming)
+            .await
+            .inspect_err(|why| tracing::info!(address = %peer.address, reason = %why.message(), "refused"))?;
+        let (Some(messages), Some(ended)) = (session.messages.take(), session.ended.take()) else {
+            return Err(Status::internal("the session has begun twice"));
+        };
+        let (sender, last) = oneshot::channel();
+        let gone = CancellationToken::new();
+        let farewell = Farewell { last: sender, gone: gone.clone() };
+        self.tasks.spawn(self.clone().run(session, hello, incoming, ended, farewell, peer));
+        Ok(Response::new(Outgoing { messages, last: Some(last), _gone: gone.drop_guard() }))
+    }
+
+    async fn renew(&self, request: tonic::Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        let peer = peer(&request)?;
+        let csr = Request::from_pem(&request.into_inner().csr_pem)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let ttl = self.config.certificate_ttl.0;
+        let renewed = self.fleet.renew(&self.authority, certificate(&peer)?, csr, ttl).await;
+        let issued = renewed.map_err(|refused| match refused {
+            RenewRefused::Session(refused) => refused.into(),
+            RenewRefused::KeyTaken => Status::already_exists(refused.to_string()),
+            RenewRefused::Enroll(EnrollRefused::Fleet(crate::fleet::FleetError::Store(error))) => {
+                SessionRefused::Store(error).into()
+            }
+            RenewRefused::Enroll(_) => Status::failed_precondition(refused.to_string()),
+        })?;
+        Ok(Response::new(RenewReply {
+            certificate_pem: issued.chain_pem,
+            ca_pem: self.authority.pem().to_owned(),
+        }))
+    }
+}
+
+/// The other end of an [`Outgoing`].
+struct Farewell {
+    last: oneshot::Sender<Status>,
+    /// Cancelled when the stream is dropped.
+    gone: CancellationToken,
+}
+
+/// Messages to one host, then why it was the last one.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    messages: mpsc::Receiver<Box<Kind>>,
+    last: Option<oneshot::Receiver<Status>>,
+    _gone: tokio_util::sync::DropGuard,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<MasterMessage, Status>;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(last) = &mut self.last else { return Poll::Ready(None) };
+        // The end goes before what waits: a revoked host gets nothing more.
+        if let Poll::Ready(last) = Pin::new(last).poll(context) {
+            self.last = None;
+            self.messages.close();
+            return Poll::Ready(match last {
+                Ok(status) if status.code() != tonic::Code::Ok => Some(Err(status)),
+                _ => None,
+            });
+        }
+        let message = ready!(self.messages.poll_recv(context));
+        Poll::Ready(message.map(|kind| Ok(MasterMessage { kind: Some(*kind) })))
+    }
+}

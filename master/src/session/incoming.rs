@@ -1,0 +1,271 @@
+//! What a host says: parsed here, and from here on well formed.
+//!
+//! A message that makes no sense ends the session only where going on would hide a loss, which is
+//! with results. Everything else that is malformed is logged and dropped.
+
+use super::Sessions;
+use crate::{
+    fleet::{Announced, Inventory, InventoryOperation, InventoryPlugin, Session},
+    jobs::ResultRecord,
+};
+use std::{collections::BTreeMap, net::IpAddr};
+use tonic::Status;
+use windlass_proto::v1::{self, Acknowledge, HostMessage, host_message, master_message::Kind};
+use windlass_types::{Digest, Effect, NodeId, OperationName, Outcome, PluginName, RequestId, TrapReason};
+
+/// Plugins of one node.
+const MAX_PLUGINS: usize = 64;
+/// Operations of one plugin.
+const MAX_OPERATIONS: usize = 512;
+/// Requests in one hello: a journal does not hold more.
+const MAX_REQUESTS: usize = 65_536;
+const MAX_TEXT_BYTES: usize = 1024;
+const MAX_PROGRESS_BYTES: usize = 4096;
+
+pub(super) struct Incoming<'s> {
+    pub sessions: &'s Sessions,
+    pub session: &'s Session,
+    pub address: IpAddr,
+}
+
+impl Incoming<'_> {
+    /// Handle one message. An error ends the session with it.
+    pub async fn handle(&self, message: HostMessage) -> Result<(), Status> {
+        let node = self.session.node.id;
+        let events = &self.sessions.events;
+        let Some(kind) = message.kind else {
+            // A kind of a later version.
+            return Ok(());
+        };
+        match kind {
+            host_message::Kind::Hello(_) => {
+                return Err(Status::invalid_argument("a session has one hello"));
+            }
+            host_message::Kind::Heartbeat(heartbeat) => self.session.live.answer(heartbeat.answers),
+            host_message::Kind::Accepted(message) => {
+                if let Some(request) = self.request(&message.request_id) {
+                    events.accepted(node, request).await;
+                }
+            }
+            host_message::Kind::Started(message) => {
+                if let Some(request) = self.request(&message.request_id) {
+                    events.started(node, request).await;
+                }
+            }
+            host_message::Kind::Progress(mut message) => {
+                if let Some(request) = self.request(&message.request_id) {
+                    cut(&mut message.message, MAX_PROGRESS_BYTES);
+                    let percent =
+                        message.percent.map(|percent| u8::try_from(percent.min(100)).unwrap_or(100));
+                    events.progress(node, request, message.message, percent).await;
+                }
+            }
+            host_message::Kind::Result(message) => self.result(node, message).await?,
+            host_message::Kind::PluginSource(source) => self.sessions.catalog.offer(node, source).await,
+            host_message::Kind::Facts(facts) => match crate::enroll::facts(&facts.json) {
+                Ok(facts) => self.announce(Some(facts), None),
+                Err(error) => tracing::warn!(%node, error, "bad facts"),
+            },
+            host_message::Kind::Inventory(message) => match inventory(message) {
+                Ok(inventory) => {
+                    self.announce(None, Some(inventory));
+                    self.sessions.catalog.look_for(node).await;
+                }
+                Err(error) => tracing::warn!(%node, error, "bad inventory"),
+            },
+            host_message::Kind::Goodbye(mut message) => {
+                cut(&mut message.reason, MAX_TEXT_BYTES);
+                return Err(Status::ok(format!("the host says goodbye: {}", message.reason)));
+            }
+        }
+        Ok(())
+    }
+
+    fn announce(&self, facts: Option<BTreeMap<String, serde_json::Value>>, inventory: Option<Inventory>) {
+        let announced = Announced {
+            instance: String::new(),
+            host_version: None,
+            address: self.address.to_canonical().to_string(),
+            facts,
+            inventory,
+        };
+        self.session.fleet.observe(self.session.node.id, announced);
+    }
+
+    async fn result(&self, node: NodeId, message: v1::Result) -> Result<(), Status> {
+        let Some(request) = self.request(&message.request_id) else { return Ok(()) };
+        let record = match result(&message) {
+            Ok(record) => record,
+            Err(problem) => {
+                tracing::warn!(%node, %request, problem, "a result that cannot be read");
+                // The host would send it again for ever, so the job gets to know of it instead.
+                ResultRecord {
+                    outcome: Outcome::Trapped {
+                        reason: TrapReason::Contract,
+                        message: format!("the host sent a result that cannot be read: {problem}"),
+                    },
+                    trace: Vec::new(),
+                    stats: Default::default(),
+                    plugin_digest: None,
+                }
+            }
+        };
+        if let Err(error) = self.sessions.events.result(node, request, record).await {
+            tracing::error!(%node, %request, %error, "cannot store a result");
+            return Err(Status::unavailable("the master cannot store results now: send them again later"));
+        }
+        // With the queue full the host sends the result again in its next session, to be acknowledged then.
+        let acknowledge = Kind::Acknowledge(Acknowledge { request_id: request.to_string() });
+        self.session
+            .live
+            .outgoing
+            .try_send(Box::new(acknowledge))
+            .map_err(|_| Status::resource_exhausted("the host does not read its messages"))
+    }
+
+    fn request(&self, id: &str) -> Option<RequestId> {
+        id.parse()
+            .inspect_err(|error| tracing::warn!(node = %self.session.node.id, %error, "bad request id"))
+            .ok()
+    }
+}
+
+fn result(message: &v1::Result) -> Result<ResultRecord, String> {
+    let bad = |what: &str, error: serde_json::Error| format!("{what}: {error}");
+    let json =
+        |bytes: &[u8], empty: &'static [u8]| if bytes.is_empty() { empty.to_vec() } else { bytes.to_vec() };
+    Ok(ResultRecord {
+        outcome: serde_json::from_slice(&message.outcome_json).map_err(|error| bad("outcome", error))?,
+        trace: serde_json::from_slice(&json(&message.trace_json, b"[]"))
+            .map_err(|error| bad("trace", error))?,
+        stats: match message.stats_json.is_empty() {
+            true => Default::default(),
+            false => serde_json::from_slice(&message.stats_json).map_err(|error| bad("stats", error))?,
+        },
+        plugin_digest: match message.plugin_digest.as_str() {
+            "" => None,
+            digest => Some(digest.parse().map_err(|error| format!("plugin digest: {error}"))?),
+        },
+    })
+}
+
+/// Request ids of a hello. Those that are none cannot be ours.
+pub(super) fn request_ids(texts: &[String]) -> Vec<RequestId> {
+    texts.iter().take(MAX_REQUESTS).filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Plugins from the wire.
+pub(super) fn inventory(message: v1::Inventory) -> Result<Inventory, String> {
+    if message.plugins.len() > MAX_PLUGINS {
+        return Err(format!("a node has {MAX_PLUGINS} plugins at most"));
+    }
+    let mut plugins = message.plugins.into_iter().map(plugin).collect::<Result<Vec<_>, _>>()?;
+    plugins.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(twice) = plugins.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(format!("plugin `{}` is there twice", twice[0].name));
+    }
+    Ok(Inventory { plugins })
+}
+
+fn plugin(message: v1::Plugin) -> Result<InventoryPlugin, String> {
+    let name: PluginName = message.name.parse().map_err(|error| format!("{error}"))?;
+    if message.operations.len() > MAX_OPERATIONS {
+        return Err(format!("plugin `{name}` has more than {MAX_OPERATIONS} operations"));
+    }
+    let (mut version, mut problem) = (message.version, message.problem);
+    cut(&mut version, 64);
+    cut(&mut problem, MAX_TEXT_BYTES);
+    let mut operations = BTreeMap::new();
+    for operation in message.operations {
+        let full: OperationName =
+            format!("{name}.{}", operation.name).parse().map_err(|error| format!("{error}"))?;
+        let type_digest: Digest =
+            operation.type_digest.parse().map_err(|error| format!("{full}: {error}"))?;
+        let effect = match operation.effect.as_str() {
+            "read" => Effect::Read,
+            "change" => Effect::Change,
+            // What declares no effect that we know counts as the worst.
+            _ => Effect::Destroy,
+        };
+        let operation = InventoryOperation {
+            type_digest,
+            effect,
+            timeout_ms: operation.timeout_ms,
+            idempotent: operation.idempotent,
+        };
+        operations.insert(full.local().to_owned(), operation);
+    }
+    let digest = message.digest.parse().map_err(|error| format!("plugin `{name}`: {error}"))?;
+    Ok(InventoryPlugin {
+        name,
+        version,
+        digest,
+        problem: Some(problem).filter(|text| !text.is_empty()),
+        operations,
+    })
+}
+
+/// Cut a text at a character boundary.
+fn cut(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        let end = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(name: &str, operation: &str, effect: &str) -> v1::Plugin {
+        v1::Plugin {
+            name: name.into(),
+            version: "1.0.0".into(),
+            digest: Digest::of(b"bundle").to_string(),
+            operations: vec![v1::PluginOperation {
+                name: operation.into(),
+                type_digest: Digest::of(b"type").to_string(),
+                effect: effect.into(),
+                timeout_ms: 1000,
+                idempotent: true,
+            }],
+            problem: String::new(),
+        }
+    }
+
+    #[test]
+    fn inventories_are_parsed_or_refused() {
+        let of = |plugins: Vec<v1::Plugin>| inventory(v1::Inventory { plugins });
+        let good = of(vec![message("zfs", "pool.list", "read"), message("fio", "bench.run", "")]).unwrap();
+        assert_eq!(good.plugins[0].name.as_str(), "fio");
+        assert_eq!(good.plugins[0].operations["bench.run"].effect, Effect::Destroy);
+        assert!(good.operation(&"zfs.pool.list".parse().unwrap()).is_some());
+        assert!(of(vec![message("../x", "pool.list", "read")]).is_err());
+        assert!(of(vec![message("zfs", "pool", "read")]).is_err());
+        assert!(
+            of(vec![message("zfs", "a.b", ""), message("zfs", "c.d", "")]).unwrap_err().contains("twice")
+        );
+        assert!(of(vec![message("zfs", "a.b", ""); MAX_PLUGINS + 1]).is_err());
+    }
+
+    #[test]
+    fn results_are_parsed_or_refused() {
+        let message = v1::Result {
+            outcome_json: br#"{"status":"succeeded","value":18446744073709551615}"#.to_vec().into(),
+            ..Default::default()
+        };
+        let record = result(&message).unwrap();
+        assert_eq!(record.outcome, Outcome::Succeeded { value: u64::MAX.into() });
+        assert!(record.trace.is_empty() && record.plugin_digest.is_none());
+        let bad = v1::Result { plugin_digest: "md5:1".into(), ..message };
+        assert!(result(&bad).unwrap_err().contains("plugin digest"));
+        assert!(result(&v1::Result::default()).unwrap_err().contains("outcome"));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let mut text = "aä".repeat(10);
+        cut(&mut text, 5);
+        assert_eq!(text, "aäa");
+    }
+}

@@ -1,0 +1,183 @@
+//! Making a new data directory, and looking at one without starting a master.
+
+use crate::{
+    ca::{Authority, CaError},
+    config::{Config, ConfigError, Listen},
+    store::{Store, StoreError, tokens},
+};
+use serde::Serialize;
+use std::{
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+use windlass_types::{
+    Fingerprint,
+    api::{NewToken, Role},
+};
+
+/// Why a data directory could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file or directory.
+    #[error("cannot {action} `{}`", path.display())]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others may look into it.
+    #[error("`{}` has mode {mode:03o}: the data directory must not be open to group or others (chmod 700)", path.display())]
+    OpenDirectory { path: PathBuf, mode: u32 },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A new master.
+#[derive(Debug, Serialize)]
+pub struct Initialised {
+    pub config: PathBuf,
+    /// What hosts and operators pin.
+    pub ca_fingerprint: Fingerprint,
+    /// Shown once; only its hash is kept.
+    pub admin_token: String,
+}
+
+/// Make a new data directory with an authority, a database, a first token and a configuration.
+///
+/// # Errors
+/// If there is an authority in it already, or something cannot be written.
+pub async fn init(dir: &Path, listen: &Listen, names: &[String]) -> Result<Initialised, SetupError> {
+    let file = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| SetupError::File { action, path, source }
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file("create", dir))?;
+    check_mode(dir)?;
+    let mut config = Config::new(dir);
+    config.listen = listen.clone();
+    for name in names {
+        if !config.server_names.contains(name) {
+            config.server_names.push(name.clone());
+        }
+    }
+    config.validate()?;
+    if config.authority().exists() {
+        return Err(CaError::Exists(config.authority()).into());
+    }
+    let path = dir.join("master.toml");
+    if !path.exists() {
+        std::fs::write(&path, render(&config)).map_err(file("write", &path))?;
+    }
+    let store = Store::open(&config.database(), config.store.durability).await?;
+    let new = NewToken { name: "admin".into(), role: Role::Admin, ttl_ms: None };
+    let token = tokens::create(&store, &new).await?;
+    // Last, since it marks the directory as initialised.
+    let authority = Authority::create(&config.authority())?;
+    authority.server(&config.server_names)?;
+    Ok(Initialised {
+        config: path,
+        ca_fingerprint: authority.fingerprint(),
+        admin_token: token.token.unwrap_or_default(),
+    })
+}
+
+/// Look for what would keep a master from starting. The result is the fingerprint of its authority.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn check(config: &Config) -> Result<Fingerprint, SetupError> {
+    check_mode(&config.data_dir)?;
+    let authority = Authority::load(&config.authority())?;
+    authority.server(&config.server_names)?;
+    let database = config.database();
+    std::fs::metadata(&database).map_err(|source| SetupError::File {
+        action: "open",
+        path: database,
+        source,
+    })?;
+    Ok(authority.fingerprint())
+}
+
+fn check_mode(dir: &Path) -> Result<(), SetupError> {
+    let metadata = std::fs::metadata(dir).map_err(|source| SetupError::File {
+        action: "open",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SetupError::OpenDirectory { path: dir.to_owned(), mode });
+    }
+    Ok(())
+}
+
+fn render(config: &Config) -> String {
+    let Listen { api, node, enroll } = config.listen;
+    let names: Vec<String> = config.server_names.iter().map(|name| format!("{name:?}")).collect();
+    format!(
+        r#"# Configuration of windlass-master. Unknown keys are errors; what is left out has its default.
+
+# Database and authority. A relative path is taken from the folder of this file.
+data_dir = "."
+
+# Names and addresses by which hosts and operators reach this master.
+server_names = [{names}]
+
+# How often master and host tell each other that they live; three missing ones make a node offline.
+# heartbeat_ms = 5000
+
+# Hosts renew their certificates after two thirds of this.
+# certificate_ttl = "30d"
+
+[listen]
+# Operators: HTTPS.
+api = "{api}"
+# Accepted hosts: gRPC over mutual TLS.
+node = "{node}"
+# New hosts: gRPC over TLS.
+enroll = "{enroll}"
+
+[store]
+# "power": a commit survives a loss of power. "process": only the end of the process, and is faster on slow disks.
+# durability = "power"
+
+[retention]
+# jobs = "90d"
+# max_jobs = 100000
+"#,
+        names = names.join(", "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_that_init_writes_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path());
+        config.server_names.push("master.example".into());
+        config.listen.api = "0.0.0.0:1".parse().unwrap();
+        let path = dir.path().join("master.toml");
+        std::fs::write(&path, render(&config)).unwrap();
+        let read = Config::load(&path).unwrap();
+        assert_eq!(format!("{read:?}").replace("/.\"", "\""), format!("{config:?}"));
+    }
+
+    #[test]
+    fn a_directory_open_to_others_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path());
+        Authority::create(&config.authority()).unwrap();
+        std::fs::write(config.database(), "").unwrap();
+        check(&config).unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(check(&config), Err(SetupError::OpenDirectory { mode: 0o755, .. })));
+    }
+}
