@@ -1,12 +1,23 @@
 //! The agent of a node.
 //!
 //! * [`config`]: the configuration file, checked before anything runs.
-//! * [`journal`]: what was promised to the master, on disk.
-//! * [`jobs`]: running operations: workers, queue, cancel, results.
-//! * [`backoff`]: how long to wait before trying again.
+//! * [`credentials`], [`enroll`]: the key made here, and the certificate a master gives for it.
+//! * [`service`]: the host as a whole; [`session`]: its talk with one master; [`endpoints`], [`backoff`],
+//!   [`explain`]: which address next, how long to wait, and what went wrong.
+//! * [`jobs`]: running operations: workers, queue, cancel, results. [`journal`]: what was promised, on disk.
+//! * [`engine`]: what it needs of whatever runs plugins; [`plugins`]: that on the runtime.
+//! * [`facts`]: what this node is. [`check`]: what `windlass-host check` looks at.
 
 pub mod backoff;
 pub mod config;
+pub mod credentials;
+pub mod endpoints;
+pub mod engine;
+pub mod enroll;
+pub mod explain;
+pub mod facts;
 pub mod files;
 pub mod jobs;
 pub mod journal;
+pub mod service;
+pub mod session;

@@ -143,6 +143,7 @@ struct Inner {
     active: Mutex<HashMap<RequestId, CancellationToken>>,
     draining: CancellationToken,
     tasks: TaskTracker,
+    acknowledged: tokio::sync::Notify,
 }
 
 impl Jobs {
@@ -156,6 +157,7 @@ impl Jobs {
             active: Mutex::default(),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            acknowledged: tokio::sync::Notify::new(),
         }))
     }
 
@@ -261,12 +263,31 @@ impl Jobs {
         Ok(())
     }
 
-    /// The master has the result.
-    pub async fn acknowledge(&self, id: RequestId) {
-        match self.0.journal.acknowledge(id).await {
-            Ok(()) => self.0.outbox.acknowledged(id),
-            // It stays, and is sent again later.
-            Err(error) => tracing::error!(request = %id, %error, "cannot forget an acknowledged result"),
+    /// The master has the result: forget it. The journal is written by a task of its own, so that
+    /// acknowledgements that come together cost one commit.
+    pub fn acknowledge(&self, id: RequestId) {
+        if !matches!(self.0.journal.stage(id), Ok(Some(Stage::Finished))) {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        self.0.tasks.spawn(async move {
+            match inner.journal.acknowledge(id).await {
+                Ok(()) => inner.outbox.acknowledged(id),
+                // It stays, and is sent again later.
+                Err(error) => tracing::error!(request = %id, %error, "cannot forget an acknowledged result"),
+            }
+            inner.acknowledged.notify_waiters();
+        });
+    }
+
+    /// Wait until the master has acknowledged every result.
+    pub async fn settled(&self) {
+        loop {
+            let acknowledged = self.0.acknowledged.notified();
+            if self.0.journal.lists().1.is_empty() {
+                return;
+            }
+            acknowledged.await;
         }
     }
 

@@ -171,7 +171,8 @@ async fn a_request_is_accepted_started_and_finished_in_order() {
         bench.outcome(id),
         Outcome::Succeeded { value: serde_json::from_str("{\"n\":18446744073709551615}").unwrap() }
     );
-    bench.jobs.acknowledge(id).await;
+    bench.jobs.acknowledge(id);
+    bench.jobs.settled().await;
     assert_eq!(bench.journal.stage(id).unwrap(), Some(Stage::Acknowledged));
 }
 
@@ -191,7 +192,8 @@ async fn a_repeated_request_never_runs_again() {
     bench.until(&Event::Recorded(id)).await;
     bench.jobs.submit(run(id, "demo.op.change"));
     bench.until(&Event::Recorded(id)).await;
-    bench.jobs.acknowledge(id).await;
+    bench.jobs.acknowledge(id);
+    bench.jobs.settled().await;
     bench.jobs.submit(run(id, "demo.op.change"));
     bench.jobs.drain(Duration::from_secs(20)).await;
     assert_eq!(bench.runs(), 1);
