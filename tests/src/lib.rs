@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Starts a grid of real processes on loopback: one master, some hosts, and the command line
+//! against them. The end-to-end tests use it, and so does `cargo xtask dev`.
+//!
+//! * [`binaries`]: where the programs and bundles under test lie.
+//! * [`daemon`]: one process that tells when it is ready, and ends with its owner.
+//! * [`grid`]: a master with its hosts.
+//! * [`until`]: waiting for conditions.
+
+pub mod binaries;
+pub mod daemon;
+pub mod grid;
+pub mod until;
+
+pub use binaries::Binaries;
+pub use daemon::Daemon;
+pub use grid::{Grid, GridOptions, Output};
+pub use until::until;

@@ -1,0 +1,140 @@
+//! The path an operator takes first: operations on several nodes from one command.
+
+use serde_json::{Value, json};
+use windlass_tests::{Binaries, Grid, GridOptions};
+
+fn grid(hosts: &[&str]) -> (tempfile::TempDir, Grid) {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        GridOptions { hosts: hosts.iter().map(ToString::to_string).collect(), ..GridOptions::default() };
+    let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+    (dir, grid)
+}
+
+fn by_name<'a>(run: &'a Value, name: &str) -> &'a Value {
+    let results = run["results"].as_array().expect("a list of results");
+    results.iter().find(|node| node["name"] == name).unwrap_or_else(|| panic!("no {name} in {run}"))
+}
+
+#[test]
+fn one_command_reads_every_node() {
+    let (_dir, grid) = grid(&["n1", "n2", "n3"]);
+    let run = grid.windlass(&["run", "monitor.system.read", "--on", "n*", "-o", "json"]).expect(0).json();
+    for name in ["n1", "n2", "n3"] {
+        let node = by_name(&run, name);
+        assert_eq!(node["outcome"]["status"], "succeeded", "{node}");
+        let value = &node["outcome"]["value"];
+        assert!(value["memory_total_bytes"].as_u64().unwrap() > 1 << 20, "{value}");
+        assert!(!value["hostname"].as_str().unwrap().is_empty(), "{value}");
+    }
+    let table = grid.windlass(&["run", "monitor.system.read", "--on", "n*"]).expect(0).stdout;
+    for name in ["n1", "n2", "n3"] {
+        assert!(table.contains(name), "{table}");
+    }
+
+    // The job is kept, with the trace of every host call.
+    let jobs = grid.windlass(&["jobs", "list", "-o", "json"]).expect(0).json();
+    let id = jobs["items"][0]["id"].as_str().unwrap_or_else(|| panic!("no job in {jobs}"));
+    let trace = grid.windlass(&["jobs", "trace", id, "n1", "-o", "json"]).expect(0).stdout;
+    assert!(trace.contains("probes.system"), "{trace}");
+}
+
+#[test]
+fn targets_are_resolved_by_the_master() {
+    let (_dir, grid) = grid(&["n1", "n2"]);
+    grid.windlass(&["nodes", "label", "n2", "rack=b"]).expect(0);
+    let names = |args: &[&str]| {
+        let args: Vec<&str> = [&["run", "monitor.system.read", "-o", "json"], args].concat();
+        let run = grid.windlass(&args).expect(0).json();
+        let mut names: Vec<String> = run["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&["--on", "n1"]), ["n1"]);
+    assert_eq!(names(&["--label", "rack=b"]), ["n2"]);
+    assert_eq!(names(&["--where", "node.labels.rack == 'b'"]), ["n2"]);
+    assert_eq!(names(&["--where", "node.facts.cpu_count > 0"]), ["n1", "n2"]);
+    assert_eq!(names(&["--all"]), ["n1", "n2"]);
+
+    // A target that matches nothing is an error, never success.
+    let nothing = grid.windlass(&["run", "monitor.system.read", "--label", "rack=z"]);
+    assert_ne!(nothing.code, 0, "{nothing:?}");
+    assert!(nothing.stderr.contains("no node"), "{}", nothing.stderr);
+    let unknown = grid.windlass(&["run", "monitor.system.read", "--on", "n3"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("n3"), "{}", unknown.stderr);
+    let broken = grid.windlass(&["run", "monitor.system.read", "--where", "node.labels.rack =="]);
+    assert_ne!(broken.code, 0, "{broken:?}");
+}
+
+#[test]
+fn what_is_wrong_is_named_before_a_node_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = GridOptions { plugins: vec!["zfs".into(), "monitor".into()], ..GridOptions::default() };
+    let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+    let unknown = grid.windlass(&["run", "zfs.pool.lst", "--on", "n1"]).expect(2);
+    assert!(unknown.stderr.contains("zfs.pool.list"), "the nearest name: {}", unknown.stderr);
+    let wrong =
+        grid.windlass(&["run", "zfs.pool.status", "--args", r#"{"pool": 7}"#, "--on", "n1"]).expect(2);
+    assert!(wrong.stderr.contains("/pool") && wrong.stderr.contains("string"), "{}", wrong.stderr);
+    let key = grid.windlass(&["run", "zfs.pool.status", "pool=tank", "colour=red", "--on", "n1"]).expect(2);
+    assert!(key.stderr.contains("colour"), "{}", key.stderr);
+    let jobs = grid.windlass(&["jobs", "list", "-o", "json"]).expect(0).json();
+    assert_eq!(jobs["items"], json!([]), "no job was made");
+}
+
+#[test]
+fn a_node_that_is_down_is_never_a_success() {
+    let (_dir, mut grid) = grid(&["n1", "n2"]);
+    grid.take_host("n2").kill().unwrap();
+    grid.wait_offline("n2");
+    let args = ["run", "monitor.system.read", "--on", "n*", "--timeout", "2s"];
+    let table = grid.windlass(&args).expect(3);
+    assert!(table.stdout.contains("no answer, last seen"), "{}", table.stdout);
+    let run = grid.windlass(&[args.as_slice(), &["-o", "json"]].concat()).expect(3).json();
+    assert_eq!(by_name(&run, "n1")["outcome"]["status"], "succeeded");
+    assert_eq!(by_name(&run, "n2")["outcome"]["status"], "no_answer");
+    assert!(by_name(&run, "n2")["outcome"]["last_seen_ms"].is_i64());
+    // It comes back by itself, and works again.
+    grid.restart_host("n2").unwrap();
+    grid.wait_online("n2");
+    grid.windlass(&["run", "monitor.system.read", "--on", "n*"]).expect(0);
+}
+
+#[test]
+fn operations_describe_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = GridOptions { plugins: vec!["zfs".into()], ..GridOptions::default() };
+    let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+    let shown = grid.windlass(&["ops", "show", "zfs.pool.status"]).expect(0).stdout;
+    for part in ["pool", "string", "read", "windlass run zfs.pool.status"] {
+        assert!(shown.contains(part), "no `{part}` in:\n{shown}");
+    }
+    let schema = grid.windlass(&["ops", "show", "zfs.pool.status", "--schema"]).expect(0).json();
+    assert_eq!(schema["properties"]["pool"]["type"], "string", "{schema}");
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn roles_are_enforced_and_written_down() {
+    let (_dir, grid) = grid(&["n1"]);
+    let made = grid.windlass(&["tokens", "create", "eve", "--role", "viewer", "-o", "json"]).expect(0).json();
+    let token = made["token"].as_str().unwrap();
+    let as_eve = |args: &[&str]| {
+        let output = grid.windlass_command().env("WINDLASS_TOKEN", token).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(as_eve(&["nodes", "list"]).0, 0);
+    let (code, error) = as_eve(&["run", "monitor.system.read", "--on", "n1"]);
+    assert_eq!(code, 4, "{error}");
+    let audit = grid.windlass(&["audit", "list", "-o", "json"]).expect(0).stdout;
+    assert!(audit.contains("eve") && audit.contains("denied"), "{audit}");
+    let stranger =
+        grid.windlass_command().env("WINDLASS_TOKEN", "wl_wrong").args(["nodes", "list"]).output().unwrap();
+    assert_eq!(stranger.status.code(), Some(4));
+}
