@@ -84,7 +84,7 @@ impl<'a, B: Build> Walk<'a, B> {
         for step in &self.path {
             pointer.push('/');
             match step {
-                Step::Key(key) => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+                Step::Key(key) => pointer.push_str(&short(key).replace('~', "~0").replace('/', "~1")),
                 Step::Index(index) => pointer.push_str(&index.to_string()),
             }
         }
@@ -263,7 +263,7 @@ impl<'a, B: Build> Walk<'a, B> {
                 } else {
                     format!("one of the keys {}", names.join(", "))
                 },
-                format!("the unknown key `{key}`"),
+                format!("the unknown key `{}`", short(key)),
             );
             error.hint = nearest(key, names.into_iter());
             return Err(error);
@@ -358,8 +358,9 @@ fn is_decimal(text: &str) -> bool {
     !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// What came from outside, short enough for a message. Names of fields are shorter in practice.
 fn short(text: &str) -> String {
-    match text.char_indices().nth(60) {
+    match text.char_indices().nth(100) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -377,10 +378,16 @@ fn describe(value: &Value) -> String {
 }
 
 /// `did you mean …` for a name that is close to one of `names`.
+///
+/// What was found may come from anyone, and the comparison takes memory in proportion to the
+/// product of both lengths: so what can not be close by its length alone is not compared.
 pub fn nearest<'n>(found: &str, names: impl Iterator<Item = &'n str>) -> Option<String> {
+    const LONGEST: usize = 128;
+    let near = |name: &str| 1 + name.len().min(found.len()) / 3;
     names
+        .filter(|name| found.len() <= LONGEST && name.len() <= LONGEST)
         .map(|name| (strsim::damerau_levenshtein(found, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(found.len()) / 3)
+        .filter(|(distance, name)| *distance <= near(name))
         .min()
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }
@@ -406,3 +413,6 @@ impl Build for Check {
     fn option(&mut self, _: Option<()>) {}
     fn result(&mut self, _: Result<Option<()>, Option<()>>) {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,8 @@ pub fn of_shape(shape: &Shape) -> Value {
         Shape::String => json!({ "type": "string" }),
         Shape::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
         Shape::List { item } => json!({ "type": "array", "items": of_shape(item) }),
+        // `prefixItems` may not be empty (2020-12, core, 10.3.1.1).
+        Shape::Tuple { items } if items.is_empty() => json!({ "type": "array", "maxItems": 0 }),
         Shape::Tuple { items } => json!({
             "type": "array",
             "prefixItems": items.iter().map(of_shape).collect::<Vec<_>>(),
@@ -87,14 +89,22 @@ fn record(fields: &[Field]) -> Value {
 }
 
 fn case(name: &str, payload: Option<&Shape>, docs: &str) -> Value {
-    let schema = match payload {
-        None => json!({ "const": name }),
-        Some(shape) => json!({
+    let with = |shape: &Shape| {
+        json!({
             "type": "object",
             "properties": { name: of_shape(shape) },
             "required": [name],
             "additionalProperties": false,
-        }),
+        })
+    };
+    let schema = match payload {
+        None => json!({ "const": name }),
+        // A payload that may be absent need not be spelled out.
+        Some(shape @ Shape::Option { .. }) => json!({ "anyOf": [with(shape), { "const": name }] }),
+        Some(shape) => with(shape),
     };
     described(schema, docs)
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,13 +189,13 @@ impl Shape {
     }
 
     /// The canonical text of the type: structure and names of fields and cases, neither names of
-    /// types nor documentation.
+    /// types nor documentation. Names are quoted, so that none can pass for structure.
     fn canonical(&self, out: &mut String) {
         let list = |out: &mut String, word: &str, items: &mut dyn Iterator<Item = (&str, Option<&Shape>)>| {
             out.push_str(word);
             out.push('{');
             for (name, shape) in items {
-                out.push_str(name);
+                out.push_str(&format!("{name:?}"));
                 if let Some(shape) = shape {
                     out.push(':');
                     shape.canonical(out);
@@ -242,8 +242,7 @@ impl Signature {
     pub fn digest(&self) -> Digest {
         let mut text = String::from("windlass-signature-1(");
         for param in &self.params {
-            text.push_str(&param.name);
-            text.push(':');
+            text.push_str(&format!("{:?}:", param.name));
             param.shape.canonical(&mut text);
             text.push(',');
         }
@@ -259,3 +258,8 @@ impl Signature {
         Shape::Record { name: None, docs: String::new(), fields: self.params.clone() }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+#[cfg(test)]
+mod tests;
