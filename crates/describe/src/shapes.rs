@@ -9,8 +9,9 @@ use wit_parser::{Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 pub(crate) const MAX_NODES: usize = 50_000;
 /// Bytes of all names and documentation of a plugin's shapes, written out likewise.
 pub(crate) const MAX_TEXT_BYTES: usize = 8 << 20;
-/// How deep a type may nest. JSON has a limit of its own: serde_json stops at 128.
-pub(crate) const MAX_DEPTH: usize = 48;
+/// How deep a type may nest. Shapes travel as JSON, where a record in a record is three levels, and
+/// serde_json reads 128 levels.
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// Why a type has no shape.
 pub(crate) enum ShapeError {

@@ -169,6 +169,26 @@ fn documentation_that_grows_exponentially_is_refused() {
     );
 }
 
+/// Whatever is let through can also be told to others.
+#[test]
+fn the_deepest_types_travel_as_json() {
+    let describe = |levels: usize| {
+        let mut interface = "record t0 { a: u8 }\n".to_owned();
+        for n in 1..levels {
+            interface.push_str(&format!("record t{n} {{ a: t{} }}\n", n - 1));
+        }
+        interface.push_str(&format!("f: func(x: t{});", levels - 1));
+        describe(&interface)
+    };
+    let deepest = (1..60).rev().find_map(|levels| describe(levels).ok()).expect("one level fits");
+    let text = serde_json::to_string(&serde_json::json!({ "plugins": [{ "operations": deepest }] }))
+        .expect("written");
+    assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+    let text = serde_json::to_string(&deepest).expect("written");
+    assert_eq!(serde_json::from_str::<Vec<windlass_types::shape::Operation>>(&text).expect("read"), deepest);
+    assert!(matches!(describe(60), Err(DescribeError::Unsupported { .. })));
+}
+
 #[test]
 fn types_that_nest_too_deep_or_are_too_many_are_refused() {
     let deep = format!("f: func(x: {}u8{});", "list<".repeat(60), ">".repeat(60));
