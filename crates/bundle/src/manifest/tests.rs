@@ -230,3 +230,21 @@ fn fuzz_manifest() {
         }
     });
 }
+
+/// The examples of the reference are valid, and its tables name what there is.
+#[test]
+fn the_reference_is_right() {
+    let reference = include_str!("../../../../docs/plugin-manifest.md");
+    let examples: Vec<&str> =
+        reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3);
+    for example in &examples[..2] {
+        Manifest::parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+    }
+    let policy: toml::Table = toml::from_str(examples[2]).expect("TOML");
+    let policy = policy["plugins"]["zfs"]["policy"].clone();
+    policy.try_into::<crate::NodePolicy>().expect("a policy");
+    let named = |word: &str| assert!(reference.contains(&format!("`{word}`")), "{word}");
+    crate::grammar::KINDS.iter().for_each(|kind| named(kind));
+    ProbeName::ALL.iter().for_each(|(probe, _)| named(probe));
+}
