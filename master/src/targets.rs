@@ -1,1 +1,335 @@
 //! Which nodes a target means.
+//!
+//! A target is resolved once, to explicit nodes, and the job keeps those: what joins later is not
+//! part of it. Only accepted nodes count. Whoever names a node that is not there gets an error and
+//! not a smaller job, and a target that means nobody is an error as well.
+//!
+//! `where` is CEL over `node`. A node on which it fails, most often because the node has no such
+//! fact, does not match; so `!(node.facts.os == "debian")` leaves out nodes of unknown `os`, and
+//! `!has(node.facts.os)` finds them. When it fails on all nodes, the failure is the hint of the
+//! error. What can't be right on any node (syntax, unknown variables, a result that is neither true
+//! nor false) is an error at once.
+
+use crate::fleet::NodeRecord;
+use cel::{
+    Context, ExecutionError, Program,
+    common::ast::{EntryExpr, Expr, IdedExpr},
+};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde_json::Value;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use windlass_types::{
+    NodeId,
+    api::{NodeState, Target},
+};
+
+/// Ids, names and globs in one target at most.
+const MAX_ON: usize = 20_000;
+/// Globs among them at most: each is tried on each name.
+const MAX_GLOBS: usize = 100;
+/// Bytes of a CEL expression at most.
+const MAX_WHERE: usize = 2048;
+/// Loops (`all`, `exists`, `map`, `filter`) in it at most: one inside the other multiplies.
+const MAX_LOOPS: usize = 2;
+/// How long the expression may take over all nodes.
+const WHERE_TIME: Duration = Duration::from_secs(2);
+
+/// Why a target means no nodes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Nothing was given.
+    #[error("the target names no nodes")]
+    Blank,
+    /// A part of it can't be right.
+    #[error("{0}")]
+    Bad(String),
+    /// An id or name that no accepted node has.
+    #[error("{}", unknown_message(text, *state))]
+    Unknown {
+        text: String,
+        /// It is there, but not accepted.
+        state: Option<NodeState>,
+        nearest: Vec<String>,
+    },
+    /// The expression can't be right.
+    #[error("the expression {}{message}", place.map(|(line, column)| format!("at line {line}, column {column}: ")).unwrap_or_default())]
+    Where { place: Option<(u32, u32)>, message: String },
+    /// Nobody fits.
+    #[error("no accepted node fits the target")]
+    Empty { hint: Option<String> },
+}
+
+fn unknown_message(text: &str, state: Option<NodeState>) -> String {
+    match state {
+        Some(state) => format!("node `{text}` is {}, not accepted", crate::fleet::state_word(state)),
+        None => format!("there is no node `{text}`"),
+    }
+}
+
+/// The accepted nodes that a target means, in the order of `nodes`.
+///
+/// # Errors
+/// If something in the target can't be right, names a node that is not there, or nobody fits.
+pub fn resolve(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
+    let blank = target.on.is_empty()
+        && target.labels.is_empty()
+        && target.flags.is_empty()
+        && target.facts.is_empty()
+        && target.r#where.is_none();
+    if blank {
+        return Err(TargetError::Blank);
+    }
+    let names = Names::new(&target.on, nodes)?;
+    let filter = target.r#where.as_deref().map(Filter::compile).transpose()?;
+    let started = Instant::now();
+    let mut chosen = Vec::new();
+    let mut failures = Failures::default();
+    for node in nodes.iter().filter(|node| node.state == NodeState::Accepted) {
+        if !names.fits(node) || !plain_conditions_fit(target, node) {
+            continue;
+        }
+        let fits = match &filter {
+            None => true,
+            Some(filter) => {
+                if started.elapsed() > WHERE_TIME {
+                    return Err(TargetError::Where { place: None, message: "takes too long".into() });
+                }
+                filter.fits(node, &mut failures)?
+            }
+        };
+        if fits {
+            chosen.push(node.clone());
+        }
+    }
+    if chosen.is_empty() { Err(TargetError::Empty { hint: failures.hint() }) } else { Ok(chosen) }
+}
+
+fn plain_conditions_fit(target: &Target, node: &NodeRecord) -> bool {
+    target.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        && target.flags.iter().all(|flag| node.flags.contains(flag))
+        && target.facts.iter().all(|(key, value)| {
+            node.facts.get(key).is_some_and(|fact| match fact {
+                Value::String(text) => text == value,
+                other => other.to_string() == *value,
+            })
+        })
+}
+
+/// What `on` says.
+struct Names {
+    all: bool,
+    literal: HashSet<NodeId>,
+    globs: GlobSet,
+}
+
+impl Names {
+    fn new(on: &[String], nodes: &[Arc<NodeRecord>]) -> Result<Self, TargetError> {
+        if on.len() > MAX_ON {
+            return Err(TargetError::Bad(format!("more than {MAX_ON} entries in `on`")));
+        }
+        let mut globs = GlobSetBuilder::new();
+        let mut literal = HashSet::new();
+        let mut number_of_globs = 0;
+        // Accepted nodes last, so that they win over others of the same name.
+        let known: HashMap<String, &NodeRecord> = if on.iter().any(|text| !is_glob(text)) {
+            let (accepted, others): (Vec<_>, Vec<_>) =
+                nodes.iter().partition(|node| node.state == NodeState::Accepted);
+            let both = |node: &'_ Arc<NodeRecord>| [node.id.to_string(), node.name.to_string()];
+            others
+                .into_iter()
+                .chain(accepted)
+                .flat_map(|node| both(node).map(|text| (text, &**node)))
+                .collect()
+        } else {
+            HashMap::new()
+        };
+        for text in on {
+            if is_glob(text) {
+                number_of_globs += 1;
+                let glob = GlobBuilder::new(text).build();
+                globs.add(glob.map_err(|error| TargetError::Bad(format!("`{text}`: {}", error.kind())))?);
+            } else {
+                match known.get(text) {
+                    Some(node) if node.state == NodeState::Accepted => {
+                        literal.insert(node.id);
+                    }
+                    other => {
+                        return Err(TargetError::Unknown {
+                            text: text.chars().take(253).collect(),
+                            state: other.map(|node| node.state),
+                            nearest: nearest(text, nodes),
+                        });
+                    }
+                }
+            }
+        }
+        if number_of_globs > MAX_GLOBS {
+            return Err(TargetError::Bad(format!("more than {MAX_GLOBS} globs in `on`")));
+        }
+        let globs = globs.build().map_err(|error| TargetError::Bad(error.to_string()))?;
+        Ok(Names { all: on.is_empty(), literal, globs })
+    }
+
+    fn fits(&self, node: &NodeRecord) -> bool {
+        self.all || self.literal.contains(&node.id) || self.globs.is_match(node.name.as_str())
+    }
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
+}
+
+fn nearest(text: &str, nodes: &[Arc<NodeRecord>]) -> Vec<String> {
+    let accepted = nodes.iter().filter(|node| node.state == NodeState::Accepted);
+    nearest_names(text, accepted.map(|node| node.name.as_str()))
+}
+
+/// The three names most like a text, if they are at all like it.
+pub fn nearest_names<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    // The measure costs the product of both lengths, and the text is from outside.
+    let text: String = text.chars().take(253).collect();
+    let mut near: Vec<(usize, &str)> = names
+        .map(|name| (strsim::damerau_levenshtein(&text, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(text.len()) / 3)
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// A compiled `where`.
+struct Filter(Program);
+
+/// On how many nodes the expression failed, and how.
+#[derive(Default)]
+struct Failures {
+    number: usize,
+    first: Option<String>,
+}
+
+impl Failures {
+    fn hint(self) -> Option<String> {
+        let first = self.first?;
+        Some(format!("the expression failed on {} nodes, so they do not match: {first}", self.number))
+    }
+}
+
+impl Filter {
+    fn compile(text: &str) -> Result<Self, TargetError> {
+        let bad = |message: String| TargetError::Where { place: None, message };
+        if text.len() > MAX_WHERE {
+            return Err(bad(format!("is longer than {MAX_WHERE} bytes")));
+        }
+        let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
+            Some(error) => TargetError::Where {
+                place: u32::try_from(error.pos.0).ok().zip(u32::try_from(error.pos.1).ok()),
+                message: error.msg.clone(),
+            },
+            None => bad("is not CEL".into()),
+        })?;
+        if loops(program.expression()) > MAX_LOOPS {
+            return Err(bad(format!("has more than {MAX_LOOPS} loops")));
+        }
+        Ok(Filter(program))
+    }
+
+    fn fits(&self, node: &NodeRecord, failures: &mut Failures) -> Result<bool, TargetError> {
+        let bad = |message: String| TargetError::Where { place: None, message };
+        let mut context = Context::default();
+        context.add_variable_from_value("node", node_value(node));
+        match self.0.execute(&context) {
+            Ok(cel::Value::Bool(fits)) => Ok(fits),
+            Ok(other) => Err(bad(format!("gives a {}, neither true nor false", other.type_of()))),
+            Err(ExecutionError::UndeclaredReference(name)) => {
+                Err(bad(format!("uses `{name}`, which there is not: there is only `node`")))
+            }
+            Err(error) => {
+                failures.number += 1;
+                if failures.first.is_none() {
+                    failures.first = Some(error.to_string().chars().take(300).collect());
+                }
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Loops in an expression, wherever they are.
+fn loops(expression: &IdedExpr) -> usize {
+    let entries = |entries: &[cel::common::ast::IdedEntryExpr]| {
+        entries
+            .iter()
+            .map(|entry| match &entry.expr {
+                EntryExpr::StructField(field) => loops(&field.value),
+                EntryExpr::MapEntry(entry) => loops(&entry.key) + loops(&entry.value),
+            })
+            .sum()
+    };
+    match &expression.expr {
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
+        Expr::Call(call) => {
+            call.target.as_deref().map_or(0, loops) + call.args.iter().map(loops).sum::<usize>()
+        }
+        Expr::Comprehension(inner) => {
+            let parts =
+                [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result];
+            1 + parts.into_iter().map(loops).sum::<usize>()
+        }
+        Expr::List(list) => list.elements.iter().map(loops).sum(),
+        Expr::Select(select) => loops(&select.operand),
+        Expr::Map(map) => entries(&map.entries),
+        Expr::Struct(record) => entries(&record.entries),
+    }
+}
+
+fn node_value(node: &NodeRecord) -> cel::Value {
+    let text = |text: &str| cel::Value::from(text);
+    HashMap::from([
+        ("id", text(&node.id.to_string())),
+        ("name", text(node.name.as_str())),
+        ("online", cel::Value::Bool(node.online())),
+        (
+            "facts",
+            node.facts
+                .iter()
+                .map(|(key, fact)| (key.as_str(), cel_value(fact)))
+                .collect::<HashMap<_, _>>()
+                .into(),
+        ),
+        (
+            "labels",
+            node.labels
+                .iter()
+                .map(|(key, label)| (key.as_str(), text(label)))
+                .collect::<HashMap<_, _>>()
+                .into(),
+        ),
+        ("flags", node.flags.iter().map(|flag| text(flag)).collect::<Vec<_>>().into()),
+    ])
+    .into()
+}
+
+/// Whole numbers become `int` where they fit, so that `node.facts.cpu_count > 4` compares ints.
+fn cel_value(value: &Value) -> cel::Value {
+    match value {
+        Value::Null => cel::Value::Null,
+        Value::Bool(value) => cel::Value::Bool(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(int), _) => cel::Value::Int(int),
+            (_, Some(uint)) => cel::Value::UInt(uint),
+            _ => cel::Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => text.as_str().into(),
+        Value::Array(items) => items.iter().map(cel_value).collect::<Vec<_>>().into(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| (key.as_str(), cel_value(value))).collect::<HashMap<_, _>>().into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,67 @@
-//! Jobs.
+//! Jobs: one operation, one set of arguments, a list of nodes; one outcome per node.
+//!
+//! The engine runs in the master; whoever made a job may leave. What it guarantees, and how, stands
+//! in [`part`], the state machine of one node. Around it:
+//!
+//! * `create`: checks, resolves and stores a job before anything is sent.
+//! * `live`: the running jobs in memory; carries out what the state machine says.
+//! * `settle`: the way of outcomes into the store, many in one transaction.
+//! * `clock`: deadlines with one timer for all jobs, and forgetting old jobs.
+//! * [`events`]: what watchers see.
+//!
+//! A master that starts loads what is unfinished and goes on. It can't know which requests its
+//! predecessor had sent, so all count as sent: hosts tell what they have when they connect, and get
+//! time to do so before the deadline is held against them.
+
+mod clock;
+mod create;
+pub mod error;
+pub mod events;
+mod live;
+pub mod part;
+mod settle;
+mod watching;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use create::Created;
+pub use error::JobError;
+pub use live::Nodes;
 
 use crate::{
     catalog::Catalog,
-    config::Config,
+    config::{Config, Retention},
     fleet::Fleet,
-    store::{Store, StoreError},
+    metrics::Metrics,
+    store::{
+        Store, StoreError,
+        audit::{self, NewEntry},
+        jobs as rows,
+    },
+    targets::TargetError,
 };
-use std::sync::Arc;
+use events::Events;
+use live::{Live, LiveJob, Part};
+use part::{Input, Journal, Stage};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use windlass_types::{
-    Digest, NodeId, Outcome, RequestId,
+    Digest, JobId, NodeId, OperationName, Outcome, RequestId,
+    api::{
+        Job, JobEventKind, JobNode, JobNodeState, JobTrace, NewJob, OperationInfo, Resolved, ResolvedNode,
+        Target,
+    },
     trace::{CallStats, TraceEntry},
 };
 
@@ -44,39 +96,442 @@ pub trait NodeEvents: Send + Sync + 'static {
     async fn disconnected(&self, node: NodeId);
 }
 
-/// The jobs. Clones share them.
+/// The operations as the jobs see them.
+pub trait Operations: Send + Sync + 'static {
+    fn operation(&self, name: &OperationName) -> Option<Arc<OperationInfo>>;
+    fn names(&self) -> Vec<OperationName>;
+}
+
+impl Operations for Catalog {
+    fn operation(&self, name: &OperationName) -> Option<Arc<OperationInfo>> {
+        Catalog::operation(self, name)
+    }
+    fn names(&self) -> Vec<OperationName> {
+        self.operations().keys().cloned().collect()
+    }
+}
+
+/// Times and limits.
 #[derive(Debug, Clone)]
-pub struct Jobs {}
+pub struct Options {
+    /// How long after its deadline a node that has a request may still tell what became of it. The
+    /// host keeps the deadline itself.
+    pub grace: Duration,
+    /// How long after its start a master waits for hosts to come back before it holds a deadline
+    /// against them.
+    pub reconnect: Duration,
+    pub retention: Retention,
+}
+
+impl Options {
+    fn new(config: &Config) -> Self {
+        Options {
+            grace: Duration::from_secs(5),
+            reconnect: Duration::from_secs(30),
+            retention: config.retention.clone(),
+        }
+    }
+}
+
+/// Expressions of targets evaluated at once.
+const EXPRESSIONS: usize = 2;
+/// Nodes of which the reply to a waiting caller tells the outcomes.
+const RESULTS: u32 = 1000;
+/// Bytes of outcomes in one reply, beyond which the caller has to page.
+const RESULT_BYTES: usize = 16 << 20;
+
+struct Engine {
+    options: Options,
+    store: Store,
+    nodes: Arc<dyn Nodes>,
+    operations: Arc<dyn Operations>,
+    metrics: Arc<Metrics>,
+    live: Mutex<Live>,
+    /// A timer may be due earlier than the task thinks.
+    timer: Notify,
+    /// There are stages to note.
+    dirty: Notify,
+    expressions: Semaphore,
+}
+
+impl Engine {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Take in what an earlier master left unfinished.
+    async fn load(&self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let now_ms = crate::now_ms();
+        for (job, type_digest, parts) in rows::unfinished(&self.store).await? {
+            let left = u64::try_from(job.deadline_ms.saturating_sub(now_ms)).unwrap_or(0);
+            // No clock is trusted to more than the longest deadline.
+            let deadline = now + Duration::from_millis(left.min(create::MAX_DEADLINE_MS));
+            let parts: Vec<Part> = parts
+                .into_iter()
+                .map(|stored| Part {
+                    stage: match stored.stage {
+                        JobNodeState::Waiting | JobNodeState::Sent => Stage::Sent,
+                        JobNodeState::Accepted => Stage::Accepted,
+                        JobNodeState::Running | JobNodeState::Done => Stage::Running,
+                    },
+                    done: stored.done,
+                    started_ms: stored.started_ms,
+                    ..Part::new(stored.row.request, stored.row.node, stored.row.name)
+                })
+                .collect();
+            let age_ms = u64::try_from(now_ms.saturating_sub(job.created_ms)).unwrap_or(0).max(1);
+            let live_job = LiveJob {
+                args_json: job.args.to_string().into(),
+                type_digest,
+                cancel_requested: job.cancel_requested,
+                deadline,
+                grace: deadline.max(now + self.options.reconnect) + self.options.grace,
+                open: parts.iter().filter(|part| !part.done).count(),
+                parts,
+                counts: job.outcomes.clone().into_iter().collect::<HashMap<_, _>>(),
+                // More than a thousand events a millisecond is more than there can have been.
+                events: Arc::new(Events::new(age_ms.saturating_mul(1000))),
+                finished: watch::channel(None).0,
+                made: job,
+            };
+            self.live().insert(live_job);
+        }
+        Ok(())
+    }
+
+    async fn sweep_now(&self, shutdown: &CancellationToken) -> Result<u64, StoreError> {
+        let Retention { jobs, max_jobs } = self.options.retention.clone();
+        let age = i64::try_from(jobs.0.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = crate::now_ms().saturating_sub(age);
+        let mut swept = 0;
+        while !shutdown.is_cancelled() {
+            let number = self
+                .store
+                .write(move |c| Box::pin(async move { rows::sweep(c, before_ms, max_jobs).await }))
+                .await?;
+            if number == 0 {
+                break;
+            }
+            swept += number;
+        }
+        Ok(swept)
+    }
+}
+
+/// The jobs. Clones share them.
+#[derive(Clone)]
+pub struct Jobs {
+    engine: Arc<Engine>,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Jobs")
+    }
+}
 
 impl Jobs {
-    /// Load what is running from the store and start.
+    /// Load what is running from the store and start. Start this before hosts can connect.
     ///
     /// # Errors
     /// If the store can't be read.
     pub async fn start(
-        _config: Arc<Config>,
-        _store: Store,
-        _fleet: Fleet,
-        _catalog: Catalog,
-        _shutdown: CancellationToken,
+        config: Arc<Config>,
+        store: Store,
+        fleet: Fleet,
+        catalog: Catalog,
+        shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
-        Ok(Jobs {})
+        Self::start_with(Options::new(&config), store, Arc::new(fleet), Arc::new(catalog), shutdown).await
+    }
+
+    /// As [`Jobs::start`], over any nodes and operations.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn start_with(
+        options: Options,
+        store: Store,
+        nodes: Arc<dyn Nodes>,
+        operations: Arc<dyn Operations>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let (settle, queue) = mpsc::unbounded_channel();
+        let engine = Arc::new(Engine {
+            options,
+            store,
+            live: Mutex::new(Live::new(nodes.clone(), settle)),
+            nodes,
+            operations,
+            metrics: Arc::default(),
+            timer: Notify::new(),
+            dirty: Notify::new(),
+            expressions: Semaphore::new(EXPRESSIONS),
+        });
+        engine.load().await?;
+        tokio::spawn(settle::run(engine.clone(), queue, shutdown.clone()));
+        tokio::spawn(settle::note_stages(engine.clone(), shutdown.clone()));
+        tokio::spawn(clock::run(engine.clone(), shutdown.clone()));
+        tokio::spawn(clock::sweep(engine.clone(), shutdown.clone()));
+        Ok(Jobs { engine, shutdown })
+    }
+
+    /// Figures; the API adds its own.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.engine.metrics
+    }
+
+    /// Jobs that run.
+    pub fn running(&self) -> usize {
+        self.engine.live().jobs.len()
+    }
+
+    /// The nodes that a target means now.
+    ///
+    /// # Errors
+    /// If the target can't be right or means nobody.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, TargetError> {
+        let nodes = self.engine.resolve(target).await?;
+        let nodes = nodes
+            .iter()
+            .map(|node| ResolvedNode { id: node.id, name: node.name.clone(), online: node.online() })
+            .collect();
+        Ok(Resolved { nodes })
+    }
+
+    /// Make a job. It is stored, and sent to the nodes that are there, when this returns.
+    ///
+    /// # Errors
+    /// If the operation, its arguments or the target are no good, or the store fails.
+    pub async fn create(&self, new: NewJob, actor: &str) -> Result<Created, JobError> {
+        self.engine.create(new, actor).await
+    }
+
+    /// Make a job and wait for its end, `wait` at most. With an end in time and not too much of it
+    /// the reply holds the results.
+    ///
+    /// # Errors
+    /// As [`Jobs::create`].
+    pub async fn create_and_wait(&self, new: NewJob, actor: &str, wait: Duration) -> Result<Job, JobError> {
+        let Created { job, mut finished } = self.create(new, actor).await?;
+        let end = async {
+            // The sender is dropped only after the job is in the channel.
+            finished.wait_for(Option::is_some).await.ok().and_then(|job| job.clone())
+        };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(wait, end) => ended.ok().flatten(),
+            () = self.shutdown.cancelled() => None,
+        };
+        let Some(mut ended) = ended else { return Ok(self.get(job.id).await?.unwrap_or(job)) };
+        if ended.nodes <= RESULTS {
+            let (nodes, more) = rows::nodes(&self.engine.store, ended.id, -1, RESULTS, RESULT_BYTES).await?;
+            ended.results = (!more).then(|| nodes.into_iter().map(|(_, node)| node).collect());
+        }
+        Ok(ended)
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let running = self.engine.live().jobs.get(&id).map(LiveJob::to_api);
+        match running {
+            Some(job) => Ok(Some(job)),
+            None => rows::get(&self.engine.store, id).await,
+        }
+    }
+
+    /// A page of jobs, newest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn page(&self, before: Option<JobId>, limit: u32) -> Result<Vec<Job>, StoreError> {
+        rows::page(&self.engine.store, before, limit).await
+    }
+
+    /// A page of the nodes of a job, after a position (from -1), and whether there are more.
+    ///
+    /// # Errors
+    /// If there is no such job, or the store fails.
+    pub async fn nodes(
+        &self,
+        id: JobId,
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<(u32, JobNode)>, bool), JobError> {
+        if self.get(id).await?.is_none() {
+            return Err(JobError::UnknownJob(id));
+        }
+        let (mut nodes, more) = rows::nodes(&self.engine.store, id, after, limit, RESULT_BYTES).await?;
+        // The store hears of stages late.
+        let live = self.engine.live();
+        for (position, node) in nodes.iter_mut().filter(|(_, node)| node.outcome.is_none()) {
+            if let Some(part) = live.part((id, *position)).filter(|part| !part.done) {
+                *node = part.to_api();
+            }
+        }
+        Ok((nodes, more))
+    }
+
+    /// The trace of a node (id or name) of a job; none if the job has no such node.
+    ///
+    /// # Errors
+    /// If there is no such job, or the store fails.
+    pub async fn trace(&self, id: JobId, node: &str) -> Result<Option<JobTrace>, JobError> {
+        match rows::trace(&self.engine.store, id, node).await? {
+            Some(trace) => Ok(Some(trace)),
+            None if self.get(id).await?.is_some() => Ok(None),
+            None => Err(JobError::UnknownJob(id)),
+        }
+    }
+
+    /// Cancel a job: nodes that do not have it yet never get it, the others are told to stop.
+    ///
+    /// # Errors
+    /// If there is no such job, or it is finished.
+    pub async fn cancel(&self, id: JobId, actor: &str) -> Result<Job, JobError> {
+        let entry = NewEntry {
+            actor: actor.to_owned(),
+            action: "job.cancel",
+            subject: id.to_string(),
+            detail: serde_json::Value::Null,
+            allowed: true,
+        };
+        let open = self
+            .engine
+            .store
+            .write::<bool, StoreError, _>(move |c| {
+                Box::pin(async move {
+                    let open = rows::request_cancel(c, id).await?;
+                    if open {
+                        audit::append(c, &entry).await?;
+                    }
+                    Ok(open)
+                })
+            })
+            .await?;
+        if open {
+            let mut live = self.engine.live();
+            if let Some(job) = live.jobs.get_mut(&id) {
+                job.cancel_requested = true;
+                live.step_all(id, Input::Cancel);
+            }
+        }
+        match self.get(id).await? {
+            None => Err(JobError::UnknownJob(id)),
+            Some(_) if !open => Err(JobError::Finished(id)),
+            Some(job) => Ok(job),
+        }
+    }
+
+    /// Forget finished jobs that need not be kept any more; gives back how many.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn sweep(&self) -> Result<u64, StoreError> {
+        self.engine.sweep_now(&self.shutdown).await
+    }
+
+    /// The open part that a request of this node means.
+    fn part_of(&self, live: &Live, node: NodeId, request: RequestId) -> Option<(JobId, u32)> {
+        let place = live.find(request)?;
+        if live.part(place)?.node != node {
+            tracing::warn!(%node, %request, "a node speaks of a request that is not its own");
+            return None;
+        }
+        Some(place)
+    }
+
+    fn step(&self, node: NodeId, request: RequestId, input: Input) {
+        let mut live = self.engine.live();
+        match self.part_of(&live, node, request) {
+            Some(place) => {
+                live.step(place, input);
+                self.engine.dirty.notify_one();
+            }
+            // Settled already: nobody waits for it. Another node's request is not this one's to have.
+            None if live.find(request).is_none() => live.cancel_stray(node, request),
+            None => {}
+        }
     }
 }
 
 #[tonic::async_trait]
 impl NodeEvents for Jobs {
-    async fn connected(&self, _node: NodeId, _running: Vec<RequestId>, _finished: Vec<RequestId>) {}
-    async fn accepted(&self, _node: NodeId, _request: RequestId) {}
-    async fn started(&self, _node: NodeId, _request: RequestId) {}
-    async fn progress(&self, _node: NodeId, _request: RequestId, _message: String, _percent: Option<u8>) {}
-    async fn result(
-        &self,
-        _node: NodeId,
-        _request: RequestId,
-        _result: ResultRecord,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    async fn connected(&self, node: NodeId, running: Vec<RequestId>, finished: Vec<RequestId>) {
+        self.engine.metrics.session();
+        let (running, finished): (HashSet<_>, HashSet<_>) =
+            (running.into_iter().collect(), finished.into_iter().collect());
+        let mut live = self.engine.live();
+        for request in live.requests_of(node) {
+            let journal = if finished.contains(&request) {
+                Journal::Finished
+            } else if running.contains(&request) {
+                Journal::Unfinished
+            } else {
+                Journal::Nothing
+            };
+            if let Some(place) = live.find(request) {
+                live.step(place, Input::Connected(journal));
+            }
+        }
+        for request in running {
+            if live.find(request).is_none() {
+                tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
+                live.cancel_stray(node, request);
+            }
+        }
+        drop(live);
+        self.engine.dirty.notify_one();
     }
-    async fn disconnected(&self, _node: NodeId) {}
+
+    async fn accepted(&self, node: NodeId, request: RequestId) {
+        self.step(node, request, Input::Accepted);
+    }
+
+    async fn started(&self, node: NodeId, request: RequestId) {
+        self.step(node, request, Input::Started);
+    }
+
+    async fn progress(&self, node: NodeId, request: RequestId, message: String, percent: Option<u8>) {
+        let live = self.engine.live();
+        let Some(place) = self.part_of(&live, node, request) else { return };
+        if let (Some(job), Some(part)) = (live.jobs.get(&place.0), live.part(place)) {
+            job.events.push(|| JobEventKind::Progress { node, name: part.name.clone(), message, percent });
+        }
+    }
+
+    async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError> {
+        let (reply, committed) = oneshot::channel();
+        {
+            let mut live = self.engine.live();
+            let Some(place) = self.part_of(&live, node, request) else {
+                // Settled before, by this result or without it. An outcome never changes.
+                tracing::info!(%node, %request, outcome = %result.outcome.kind(), "a result came late or twice");
+                self.engine.metrics.late_result();
+                return Ok(());
+            };
+            live.step(place, Input::Result);
+            let started_ms = live.part(place).and_then(|part| part.started_ms);
+            let ResultRecord { outcome, trace, stats, plugin_digest } = result;
+            live.store(settle::Settle {
+                place,
+                outcome,
+                trace,
+                stats: Some(stats),
+                plugin_digest,
+                started_ms,
+                reply: Some(reply),
+            });
+        }
+        // Gone without an answer: the master is going down.
+        committed.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn disconnected(&self, _node: NodeId) {
+        // What was sent is with the node, or will be said not to be by its next session.
+    }
 }

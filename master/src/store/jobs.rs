@@ -1,1 +1,385 @@
-//! Jobs and their outcomes.
+//! Rows of jobs, their nodes and outcomes.
+//!
+//! Nothing here costs a statement per node: rows go in by the hundred, and the outcomes that were
+//! new come back, so that the primary key, and not a look beforehand, decides which outcome counts.
+
+use super::{
+    Store, StoreError,
+    nodes::{from_json, parse, to_json},
+};
+use futures_util::TryStreamExt as _;
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use std::collections::{BTreeMap, HashSet};
+use windlass_types::{
+    Digest, JobId, NodeId, NodeName, Outcome, OutcomeKind, RequestId,
+    api::{Job, JobNode, JobNodeState, JobState, JobTrace},
+    trace::CallStats,
+};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Rows of one statement. A few fixed sizes, so that the prepared statements are few as well.
+const CHUNKS: [usize; 6] = [128, 32, 8, 4, 2, 1];
+
+fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = CHUNKS.into_iter().find(|size| *size <= rows.len())?;
+        let (chunk, rest) = rows.split_at(size);
+        rows = rest;
+        Some(chunk)
+    })
+}
+
+/// A node of a job, as it is created.
+#[derive(Debug, Clone)]
+pub struct PartRow {
+    pub request: RequestId,
+    pub node: NodeId,
+    pub name: NodeName,
+}
+
+/// A node of an unfinished job, as it is loaded.
+#[derive(Debug, Clone)]
+pub struct StoredPart {
+    pub position: u32,
+    pub row: PartRow,
+    pub stage: JobNodeState,
+    pub started_ms: Option<i64>,
+    /// It has its outcome.
+    pub done: bool,
+}
+
+/// An outcome to store.
+#[derive(Debug, Clone)]
+pub struct OutcomeRow {
+    pub job: JobId,
+    pub position: u32,
+    pub kind: OutcomeKind,
+    pub started_ms: Option<i64>,
+    pub plugin_digest: Option<Digest>,
+    pub stats_json: Option<String>,
+    pub outcome_json: String,
+    pub trace_json: String,
+}
+
+/// How far a node says it is.
+#[derive(Debug, Clone, Copy)]
+pub struct StageRow {
+    pub job: JobId,
+    pub position: u32,
+    pub stage: JobNodeState,
+    pub started_ms: Option<i64>,
+}
+
+fn stage_word(stage: JobNodeState) -> &'static str {
+    match stage {
+        JobNodeState::Waiting => "waiting",
+        JobNodeState::Sent => "sent",
+        JobNodeState::Accepted => "accepted",
+        // What is done has an outcome, which says so.
+        JobNodeState::Running | JobNodeState::Done => "running",
+    }
+}
+
+fn stage_from(text: &str) -> Result<JobNodeState> {
+    use JobNodeState::{Accepted, Running, Sent, Waiting};
+    [Waiting, Sent, Accepted, Running]
+        .into_iter()
+        .find(|stage| stage_word(*stage) == text)
+        .ok_or_else(|| StoreError::corrupt("stage", text))
+}
+
+/// A new job with its nodes.
+pub async fn insert(
+    c: &mut SqliteConnection,
+    job: &Job,
+    type_digest: Digest,
+    parts: &[PartRow],
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO jobs (id, operation, args, effect, type_digest, dry_run, target, created_by, \
+         created_ms, deadline_ms, nodes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(job.id.to_string())
+    .bind(job.operation.as_str())
+    .bind(job.args.to_string())
+    .bind(job.effect.as_str())
+    .bind(type_digest.to_string())
+    .bind(job.dry_run)
+    .bind(to_json("target", &job.target)?)
+    .bind(&job.created_by)
+    .bind(job.created_ms)
+    .bind(job.deadline_ms)
+    .bind(i64::from(job.nodes))
+    .execute(&mut *c)
+    .await?;
+    let id = job.id.to_string();
+    let mut position = 0_i64;
+    for chunk in chunks(parts) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO job_nodes (job_id, position, request_id, node_id, node_name) ",
+        );
+        query.push_values(chunk, |mut row, part| {
+            row.push_bind(id.clone())
+                .push_bind(position)
+                .push_bind(part.request.to_string())
+                .push_bind(part.node.to_string())
+                .push_bind(part.name.as_str().to_owned());
+            position += 1;
+        });
+        query.build().execute(&mut *c).await?;
+    }
+    Ok(())
+}
+
+/// Store outcomes and count them. Gives back those that were the first of their node; the others
+/// are left as if they had not come.
+pub async fn insert_outcomes(
+    c: &mut SqliteConnection,
+    rows: &[OutcomeRow],
+    now_ms: i64,
+) -> Result<HashSet<(JobId, u32)>> {
+    let mut first = HashSet::with_capacity(rows.len());
+    let mut counts: BTreeMap<JobId, BTreeMap<OutcomeKind, i64>> = BTreeMap::new();
+    for chunk in chunks(rows) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO job_outcomes (job_id, position, started_ms, finished_ms, plugin_digest, stats, \
+             outcome, trace) ",
+        );
+        query.push_values(chunk, |mut values, row| {
+            values
+                .push_bind(row.job.to_string())
+                .push_bind(i64::from(row.position))
+                .push_bind(row.started_ms)
+                .push_bind(now_ms)
+                .push_bind(row.plugin_digest.map(|digest| digest.to_string()))
+                .push_bind(row.stats_json.clone())
+                .push_bind(row.outcome_json.clone())
+                .push_bind(row.trace_json.clone());
+        });
+        query.push(" ON CONFLICT (job_id, position) DO NOTHING RETURNING job_id, position");
+        let mut new = HashSet::with_capacity(chunk.len());
+        for row in query.build().fetch_all(&mut *c).await? {
+            let job: JobId = parse("job id", row.try_get("job_id")?)?;
+            let position: i64 = row.try_get("position")?;
+            new.insert((job, u32::try_from(position).unwrap_or(u32::MAX)));
+        }
+        for row in chunk {
+            // The same one twice in a chunk: the first counts.
+            if new.contains(&(row.job, row.position)) && first.insert((row.job, row.position)) {
+                *counts.entry(row.job).or_default().entry(row.kind).or_default() += 1;
+            }
+        }
+    }
+    for (job, kinds) in counts {
+        let mut query = sqlx::query(
+            "UPDATE jobs SET succeeded = succeeded + $2, failed = failed + $3, trapped = trapped + $4, \
+             timed_out = timed_out + $5, denied = denied + $6, refused = refused + $7, \
+             cancelled = cancelled + $8, no_answer = no_answer + $9, indeterminate = indeterminate + $10, \
+             done = done + $11, finished_ms = CASE WHEN done + $11 >= nodes THEN $12 ELSE finished_ms END \
+             WHERE id = $1",
+        )
+        .bind(job.to_string());
+        for kind in OutcomeKind::ALL {
+            query = query.bind(kinds.get(&kind).copied().unwrap_or(0));
+        }
+        query.bind(kinds.values().sum::<i64>()).bind(now_ms).execute(&mut *c).await?;
+    }
+    Ok(first)
+}
+
+/// Note how far nodes are.
+pub async fn update_stages(c: &mut SqliteConnection, rows: &[StageRow]) -> Result<()> {
+    for row in rows {
+        sqlx::query("UPDATE job_nodes SET stage = $3, started_ms = $4 WHERE job_id = $1 AND position = $2")
+            .bind(row.job.to_string())
+            .bind(i64::from(row.position))
+            .bind(stage_word(row.stage))
+            .bind(row.started_ms)
+            .execute(&mut *c)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Note that somebody wants a job cancelled. False when it is finished, or there is none.
+pub async fn request_cancel(c: &mut SqliteConnection, id: JobId) -> Result<bool> {
+    let done = sqlx::query("UPDATE jobs SET cancel_requested = TRUE WHERE id = $1 AND finished_ms IS NULL")
+        .bind(id.to_string())
+        .execute(c)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn job(row: &SqliteRow) -> Result<Job> {
+    let text = |column: &str| row.try_get::<&str, _>(column);
+    let count =
+        |column: &str| row.try_get::<i64, _>(column).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let finished_ms: Option<i64> = row.try_get("finished_ms")?;
+    let mut outcomes = BTreeMap::new();
+    for kind in OutcomeKind::ALL {
+        let number = count(kind.as_str())?;
+        if number > 0 {
+            outcomes.insert(kind, number);
+        }
+    }
+    Ok(Job {
+        id: parse("job id", text("id")?)?,
+        operation: parse("operation name", text("operation")?)?,
+        args: from_json("arguments", text("args")?)?,
+        effect: from_json("effect", &format!("\"{}\"", text("effect")?))?,
+        dry_run: row.try_get("dry_run")?,
+        target: from_json("target", text("target")?)?,
+        state: if finished_ms.is_some() { JobState::Finished } else { JobState::Running },
+        cancel_requested: row.try_get("cancel_requested")?,
+        created_by: row.try_get("created_by")?,
+        created_ms: row.try_get("created_ms")?,
+        deadline_ms: row.try_get("deadline_ms")?,
+        finished_ms,
+        nodes: count("nodes")?,
+        outcomes,
+        results: None,
+    })
+}
+
+/// One job.
+pub async fn get(store: &Store, id: JobId) -> Result<Option<Job>> {
+    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(store.readers())
+        .await?;
+    row.as_ref().map(job).transpose()
+}
+
+/// A page, newest first: jobs before `before`.
+pub async fn page(store: &Store, before: Option<JobId>, limit: u32) -> Result<Vec<Job>> {
+    let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
+    sqlx::query("SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2")
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(store.readers())
+        .await?
+        .iter()
+        .map(job)
+        .collect()
+}
+
+/// All unfinished jobs with their nodes.
+pub async fn unfinished(store: &Store) -> Result<Vec<(Job, Digest, Vec<StoredPart>)>> {
+    let rows = sqlx::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id")
+        .fetch_all(store.readers())
+        .await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let job = job(row)?;
+        let digest = parse("digest", row.try_get("type_digest")?)?;
+        let parts = sqlx::query(
+            "SELECT n.position, n.request_id, n.node_id, n.node_name, n.stage, n.started_ms, \
+             o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
+             ON o.job_id = n.job_id AND o.position = n.position WHERE n.job_id = $1 ORDER BY n.position",
+        )
+        .bind(job.id.to_string())
+        .fetch_all(store.readers())
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(StoredPart {
+                position: u32::try_from(row.try_get::<i64, _>("position")?).unwrap_or(u32::MAX),
+                row: PartRow {
+                    request: parse("request id", row.try_get("request_id")?)?,
+                    node: parse("node id", row.try_get("node_id")?)?,
+                    name: parse("node name", row.try_get("node_name")?)?,
+                },
+                stage: stage_from(row.try_get("stage")?)?,
+                started_ms: row.try_get("started_ms")?,
+                done: row.try_get::<Option<i64>, _>("finished_ms")?.is_some(),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+        jobs.push((job, digest, parts));
+    }
+    Ok(jobs)
+}
+
+/// Nodes of a job after a position (from -1), with their outcomes: `limit` at most, and no more once
+/// their outcomes have passed `max_bytes`. The flag says that there are more.
+pub async fn nodes(
+    store: &Store,
+    id: JobId,
+    after: i64,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<(Vec<(u32, JobNode)>, bool)> {
+    let mut rows = sqlx::query(
+        "SELECT n.position, n.node_id, n.node_name, n.stage, COALESCE(o.started_ms, n.started_ms) AS started_ms, \
+         o.finished_ms, o.plugin_digest, o.stats, o.outcome FROM job_nodes n LEFT JOIN job_outcomes o \
+         ON o.job_id = n.job_id AND o.position = n.position \
+         WHERE n.job_id = $1 AND n.position > $2 ORDER BY n.position LIMIT $3",
+    )
+    .bind(id.to_string())
+    .bind(after)
+    .bind(i64::from(limit) + 1)
+    .fetch(store.readers());
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        if items.len() >= limit as usize || bytes >= max_bytes {
+            return Ok((items, true));
+        }
+        let text = |column: &str| row.try_get::<Option<&str>, _>(column);
+        let outcome = text("outcome")?;
+        bytes += outcome.map_or(0, str::len);
+        let outcome: Option<Outcome> = outcome.map(|outcome| from_json("outcome", outcome)).transpose()?;
+        let node = JobNode {
+            node: parse("node id", row.try_get("node_id")?)?,
+            name: parse("node name", row.try_get("node_name")?)?,
+            state: if outcome.is_some() { JobNodeState::Done } else { stage_from(row.try_get("stage")?)? },
+            outcome,
+            stats: text("stats")?.map(|stats| from_json::<CallStats>("stats", stats)).transpose()?,
+            plugin_digest: text("plugin_digest")?.map(|digest| parse("digest", digest)).transpose()?,
+            started_ms: row.try_get("started_ms")?,
+            finished_ms: row.try_get("finished_ms")?,
+        };
+        items.push((u32::try_from(row.try_get::<i64, _>("position")?).unwrap_or(u32::MAX), node));
+    }
+    Ok((items, false))
+}
+
+/// The trace of a node of a job; empty until it has its outcome. None when the job has no such node.
+pub async fn trace(store: &Store, id: JobId, node: &str) -> Result<Option<JobTrace>> {
+    let row = sqlx::query(
+        "SELECT n.node_id, n.node_name, o.trace FROM job_nodes n LEFT JOIN job_outcomes o \
+         ON o.job_id = n.job_id AND o.position = n.position \
+         WHERE n.job_id = $1 AND (n.node_id = $2 OR n.node_name = $2)",
+    )
+    .bind(id.to_string())
+    .bind(node)
+    .fetch_optional(store.readers())
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let trace: Option<&str> = row.try_get("trace")?;
+    Ok(Some(JobTrace {
+        job: id,
+        node: parse("node id", row.try_get("node_id")?)?,
+        name: parse("node name", row.try_get("node_name")?)?,
+        entries: trace.map(|trace| from_json("trace", trace)).transpose()?.unwrap_or_default(),
+    }))
+}
+
+/// Jobs forgotten in one transaction at most, so that no write waits long for it.
+const SWEEP: i64 = 50;
+
+/// Forget finished jobs that ended before a time, and the oldest beyond a number. Gives back how
+/// many; call again until it is none.
+pub async fn sweep(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Result<u64> {
+    let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+    let done = sqlx::query(
+        "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_ms < $1 LIMIT $3) OR id IN \
+         (SELECT id FROM jobs WHERE finished_ms IS NOT NULL ORDER BY finished_ms DESC LIMIT $3 OFFSET $2)",
+    )
+    .bind(before_ms)
+    .bind(keep)
+    .bind(SWEEP)
+    .execute(c)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,12 +1,185 @@
 //! Tokens of operators.
+//!
+//! A token is `wl_` and 256 random bits. The database holds its SHA-256: enough to know it again,
+//! useless to whoever reads the database. With that much randomness a slow hash would add nothing.
 
-use super::{Store, StoreError};
-use windlass_types::api::{NewToken, Token};
+use super::{Store, StoreError, audit, nodes::parse};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use windlass_types::{
+    Digest,
+    api::{NewToken, Role, Token},
+};
+
+/// What every token begins with, so that people and scanners of secrets know one when they see it.
+pub const PREFIX: &str = "wl_";
+
+/// A token as it is checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    pub id: String,
+    pub hash: Digest,
+    pub name: String,
+    pub role: Role,
+    pub expires_ms: Option<i64>,
+    pub last_used_ms: Option<i64>,
+}
+
+/// The hash under which a token is kept; none for text that can't be one.
+pub fn hash(secret: &str) -> Option<Digest> {
+    let random = secret.strip_prefix(PREFIX)?;
+    (random.len() == 43).then(|| Digest::of(secret.as_bytes()))
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    use rand::{TryRngCore as _, rngs::OsRng};
+    let mut bytes = [0; N];
+    // Without randomness there is nothing safe to go on with.
+    OsRng.try_fill_bytes(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
 
 /// Make a token. The secret is in the reply and nowhere else.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn create(_store: &Store, _new: &NewToken) -> Result<Token, StoreError> {
-    Err(StoreError::Closed)
+pub async fn create(store: &Store, new: &NewToken) -> Result<Token, StoreError> {
+    create_by(store, new, "system").await
+}
+
+/// Make a token, in the name of somebody.
+///
+/// # Errors
+/// If the database fails.
+pub async fn create_by(store: &Store, new: &NewToken, actor: &str) -> Result<Token, StoreError> {
+    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()));
+    let now = crate::now_ms();
+    let token = Token {
+        id: hex::encode(random::<8>()),
+        token: None,
+        name: new.name.clone(),
+        role: new.role,
+        created_ms: now,
+        expires_ms: new.ttl_ms.map(|ttl| now.saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX))),
+        last_used_ms: None,
+    };
+    let row = (token.clone(), Digest::of(secret.as_bytes()));
+    let entry = audit::NewEntry {
+        actor: actor.to_owned(),
+        action: "token.create",
+        subject: token.id.clone(),
+        detail: json!({ "name": token.name, "role": token.role, "expires_ms": token.expires_ms }),
+        allowed: true,
+    };
+    store
+        .write::<(), StoreError, _>(move |c| {
+            Box::pin(async move {
+                let (token, hash) = row;
+                sqlx::query(
+                    "INSERT INTO tokens (id, hash, name, role, created_ms, expires_ms) \
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(&token.id)
+                .bind(hash.to_string())
+                .bind(&token.name)
+                .bind(token.role.as_str())
+                .bind(token.created_ms)
+                .bind(token.expires_ms)
+                .execute(&mut *c)
+                .await?;
+                audit::append(c, &entry).await
+            })
+        })
+        .await?;
+    Ok(Token { token: Some(secret), ..token })
+}
+
+fn role(text: &str) -> Result<Role, StoreError> {
+    [Role::Viewer, Role::Operator, Role::Admin]
+        .into_iter()
+        .find(|role| role.as_str() == text)
+        .ok_or_else(|| StoreError::corrupt("role", text))
+}
+
+/// The token with this hash.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find(store: &Store, hash: Digest) -> Result<Option<Known>, StoreError> {
+    let row = sqlx::query("SELECT * FROM tokens WHERE hash = $1")
+        .bind(hash.to_string())
+        .fetch_optional(store.readers())
+        .await?;
+    row.map(|row| {
+        Ok(Known {
+            id: row.try_get("id")?,
+            hash: parse("hash", &row.try_get::<String, _>("hash")?)?,
+            name: row.try_get("name")?,
+            role: role(&row.try_get::<String, _>("role")?)?,
+            expires_ms: row.try_get("expires_ms")?,
+            last_used_ms: row.try_get("last_used_ms")?,
+        })
+    })
+    .transpose()
+}
+
+fn token(row: &SqliteRow) -> Result<Token, StoreError> {
+    Ok(Token {
+        id: row.try_get("id")?,
+        token: None,
+        name: row.try_get("name")?,
+        role: role(&row.try_get::<String, _>("role")?)?,
+        created_ms: row.try_get("created_ms")?,
+        expires_ms: row.try_get("expires_ms")?,
+        last_used_ms: row.try_get("last_used_ms")?,
+    })
+}
+
+/// A page, by id: tokens with a higher id than `after`.
+///
+/// # Errors
+/// If the database fails.
+pub async fn page(store: &Store, after: &str, limit: u32) -> Result<Vec<Token>, StoreError> {
+    sqlx::query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(store.readers())
+        .await?
+        .iter()
+        .map(token)
+        .collect()
+}
+
+/// Forget a token, in the name of somebody. False when there is none.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(store: &Store, id: &str, actor: &str) -> Result<bool, StoreError> {
+    let (id, actor) = (id.to_owned(), actor.to_owned());
+    store
+        .write(move |c| {
+            Box::pin(async move {
+                let row = sqlx::query("DELETE FROM tokens WHERE id = $1 RETURNING name")
+                    .bind(&id)
+                    .fetch_optional(&mut *c)
+                    .await?;
+                let Some(row) = row else { return Ok(false) };
+                let detail = json!({ "name": row.try_get::<String, _>("name")? });
+                let entry =
+                    audit::NewEntry { actor, action: "token.delete", subject: id, detail, allowed: true };
+                audit::append(c, &entry).await?;
+                Ok(true)
+            })
+        })
+        .await
+}
+
+/// Note when a token was used.
+///
+/// # Errors
+/// If the database fails.
+pub async fn used(c: &mut SqliteConnection, id: &str, now_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE tokens SET last_used_ms = $2 WHERE id = $1").bind(id).bind(now_ms).execute(c).await?;
+    Ok(())
 }

@@ -1,0 +1,61 @@
+//! What time brings: deadlines, and the end of what is kept.
+
+use super::{Engine, part::Input};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// After its grace a job is looked at this often, until its outcomes are stored. Only a failing
+/// store makes it come to that.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often to look for what need not be kept any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// One task for the deadlines of all jobs.
+pub(super) async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
+    loop {
+        let next = engine.live().timers.peek().map(|Reverse((when, _))| *when);
+        let due = async {
+            match next {
+                Some(when) => tokio::time::sleep_until(when).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = engine.timer.notified() => continue,
+            () = due => {}
+        }
+        let mut live = engine.live();
+        let now = Instant::now();
+        while live.timers.peek().is_some_and(|Reverse((when, _))| *when <= now) {
+            let Some(Reverse((_, id))) = live.timers.pop() else { break };
+            let Some(job) = live.jobs.get(&id) else { continue };
+            let grace = job.grace;
+            if now >= grace {
+                live.step_all(id, Input::Grace);
+                live.timers.push(Reverse((now + AGAIN, id)));
+            } else {
+                live.step_all(id, Input::Deadline);
+                live.timers.push(Reverse((grace, id)));
+            }
+        }
+    }
+}
+
+/// Forget old jobs.
+pub(super) async fn sweep(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        if let Err(error) = engine.sweep_now(&shutdown).await {
+            tracing::warn!(%error, "cannot forget old jobs");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Why a job can't be made or changed.
+
+use crate::{store::StoreError, targets::TargetError};
+use windlass_types::{JobId, OperationName, json::JsonError};
+
+/// Why a job can't be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    #[error("no node offers an operation `{name}`")]
+    UnknownOperation { name: OperationName, nearest: Vec<String> },
+    /// The arguments do not fit the type of the operation.
+    #[error("the arguments do not fit: {0}")]
+    BadArguments(JsonError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("a deadline of {given_ms} ms is out of bounds: expected 1 to {max_ms}")]
+    BadDeadline { given_ms: u64, max_ms: u64 },
+    /// A planned operation touches nothing itself and runs on no host.
+    #[error("`{name}` makes a plan, which this version cannot run")]
+    Planned { name: OperationName },
+    #[error("{running} jobs are running: wait for one of them to finish, or cancel it")]
+    TooManyJobs { running: usize },
+    #[error("there is no job `{0}`")]
+    UnknownJob(JobId),
+    #[error("job {0} is finished")]
+    Finished(JobId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,366 @@
+//! The jobs that run, in memory.
+//!
+//! One lock over all of them, held for moments and never across a wait. Messages to nodes are sent
+//! under it (sending never waits), so a node gets a request and its cancellation in that order.
+
+use super::{
+    events::Events,
+    part::{Circumstances, Command, Input, Stage, Verdict, next},
+    settle::Settle,
+};
+use crate::fleet::{NodeRecord, Offline};
+use bytes::Bytes;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use windlass_proto::v1::{Cancel, Run, master_message::Kind};
+use windlass_types::{
+    Digest, JobId, NodeId, NodeName, Outcome, OutcomeKind, Refusal, RequestId,
+    api::{Job, JobEventKind, JobNode, JobNodeState, JobState},
+};
+
+/// The nodes as the jobs see them.
+pub trait Nodes: Send + Sync + 'static {
+    /// All nodes, by name.
+    fn all(&self) -> Arc<Vec<Arc<NodeRecord>>>;
+    fn node(&self, id: NodeId) -> Option<Arc<NodeRecord>>;
+    /// Send a message; never waits.
+    ///
+    /// # Errors
+    /// If the node is not there.
+    fn send(&self, id: NodeId, message: Kind) -> Result<(), Offline>;
+}
+
+impl Nodes for crate::fleet::Fleet {
+    fn all(&self) -> Arc<Vec<Arc<NodeRecord>>> {
+        self.nodes()
+    }
+    fn node(&self, id: NodeId) -> Option<Arc<NodeRecord>> {
+        crate::fleet::Fleet::node(self, id)
+    }
+    fn send(&self, id: NodeId, message: Kind) -> Result<(), Offline> {
+        crate::fleet::Fleet::send(self, id, message)
+    }
+}
+
+/// One node of a running job.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub request: RequestId,
+    pub node: NodeId,
+    pub name: NodeName,
+    pub stage: Stage,
+    /// Where it was before it began to settle; it goes back there when the store fails.
+    pub before: Stage,
+    /// It has its outcome.
+    pub done: bool,
+    pub started_ms: Option<i64>,
+}
+
+impl Part {
+    pub fn new(request: RequestId, node: NodeId, name: NodeName) -> Self {
+        let (stage, before) = (Stage::Waiting, Stage::Waiting);
+        Part { request, node, name, stage, before, done: false, started_ms: None }
+    }
+
+    /// As the API shows it while it has no outcome.
+    pub fn state(&self) -> JobNodeState {
+        match if self.stage == Stage::Settling { self.before } else { self.stage } {
+            Stage::Waiting => JobNodeState::Waiting,
+            Stage::Sent => JobNodeState::Sent,
+            Stage::Accepted => JobNodeState::Accepted,
+            Stage::Running | Stage::Settling => JobNodeState::Running,
+        }
+    }
+
+    pub fn to_api(&self) -> JobNode {
+        JobNode {
+            node: self.node,
+            name: self.name.clone(),
+            state: self.state(),
+            outcome: None,
+            stats: None,
+            plugin_digest: None,
+            started_ms: self.started_ms,
+            finished_ms: None,
+        }
+    }
+}
+
+/// A running job.
+#[derive(Debug)]
+pub(super) struct LiveJob {
+    /// As it was made; what moves stands beside it.
+    pub made: Job,
+    /// The arguments as they go to the nodes.
+    pub args_json: Bytes,
+    pub type_digest: Digest,
+    pub cancel_requested: bool,
+    pub deadline: Instant,
+    /// When the last open part gets its outcome from us.
+    pub grace: Instant,
+    pub parts: Vec<Part>,
+    /// Parts without an outcome.
+    pub open: usize,
+    pub counts: HashMap<OutcomeKind, u32>,
+    pub events: Arc<Events>,
+    /// The job, once it is finished.
+    pub finished: watch::Sender<Option<Job>>,
+}
+
+impl LiveJob {
+    pub fn to_api(&self) -> Job {
+        Job {
+            cancel_requested: self.cancel_requested,
+            outcomes: self.counts.iter().map(|(kind, number)| (*kind, *number)).collect(),
+            ..self.made.clone()
+        }
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            cancel_requested: self.cancel_requested,
+            past_deadline: Instant::now() >= self.deadline,
+        }
+    }
+
+    /// Why this node can't run it; none if it can.
+    fn refusal(&self, node: &NodeRecord) -> Option<(Refusal, String)> {
+        let name = &self.made.operation;
+        match node.inventory.operation(name) {
+            Some((_, operation)) if operation.type_digest == self.type_digest => None,
+            Some((plugin, _)) => Some((
+                Refusal::TypeChanged,
+                format!(
+                    "`{name}` has another type in version {} of the plugin, which this node has",
+                    plugin.version
+                ),
+            )),
+            None => {
+                let plugin = node.inventory.plugin(&name.plugin());
+                Some(match plugin.and_then(|plugin| plugin.problem.as_ref()) {
+                    Some(problem) => (
+                        Refusal::PluginUnusable,
+                        format!("plugin `{}` can't be used on this node: {problem}", name.plugin()),
+                    ),
+                    None if plugin.is_some() => (
+                        Refusal::UnknownOperation,
+                        format!(
+                            "plugin `{}` of this node has no operation `{}`",
+                            name.plugin(),
+                            name.local()
+                        ),
+                    ),
+                    None => {
+                        (Refusal::UnknownOperation, format!("this node has no plugin `{}`", name.plugin()))
+                    }
+                })
+            }
+        }
+    }
+
+    fn run_message(&self, request: RequestId) -> Kind {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        Kind::Run(Run {
+            request_id: request.to_string(),
+            job_id: self.made.id.to_string(),
+            operation: self.made.operation.to_string(),
+            args_json: self.args_json.clone(),
+            type_digest: self.type_digest.to_string(),
+            deadline_ms: self.made.deadline_ms,
+            remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+            dry_run: self.made.dry_run,
+        })
+    }
+}
+
+/// The jobs that run, and how to find their parts.
+pub(super) struct Live {
+    nodes: Arc<dyn Nodes>,
+    settle: mpsc::UnboundedSender<Settle>,
+    pub jobs: HashMap<JobId, LiveJob>,
+    requests: HashMap<RequestId, (JobId, u32)>,
+    by_node: HashMap<NodeId, Vec<RequestId>>,
+    /// When to look at which job.
+    pub timers: BinaryHeap<Reverse<(Instant, JobId)>>,
+    /// Parts whose stage has yet to be noted in the store.
+    pub dirty: Vec<(JobId, u32)>,
+}
+
+impl Live {
+    pub fn new(nodes: Arc<dyn Nodes>, settle: mpsc::UnboundedSender<Settle>) -> Self {
+        Live {
+            nodes,
+            settle,
+            jobs: HashMap::new(),
+            requests: HashMap::new(),
+            by_node: HashMap::new(),
+            timers: BinaryHeap::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Take a job in.
+    pub fn insert(&mut self, job: LiveJob) {
+        let id = job.made.id;
+        for (part, position) in job.parts.iter().zip(0..) {
+            if !part.done {
+                self.requests.insert(part.request, (id, position));
+                self.by_node.entry(part.node).or_default().push(part.request);
+            }
+        }
+        self.timers.push(Reverse((job.deadline, id)));
+        self.jobs.insert(id, job);
+    }
+
+    /// The part a request means, if it is open.
+    pub fn find(&self, request: RequestId) -> Option<(JobId, u32)> {
+        self.requests.get(&request).copied()
+    }
+    /// The open requests of a node.
+    pub fn requests_of(&self, node: NodeId) -> Vec<RequestId> {
+        self.by_node.get(&node).cloned().unwrap_or_default()
+    }
+    pub fn part(&self, (job, position): (JobId, u32)) -> Option<&Part> {
+        self.jobs.get(&job)?.parts.get(position as usize)
+    }
+    /// Tell a node to cancel a request that nobody waits for.
+    pub fn cancel_stray(&self, node: NodeId, request: RequestId) {
+        // Offline: it will ask again with its next session.
+        let _ = self.nodes.send(node, Kind::Cancel(Cancel { request_id: request.to_string() }));
+    }
+
+    /// Let something happen to all open parts of a job.
+    pub fn step_all(&mut self, id: JobId, input: Input) {
+        let number = self.jobs.get(&id).map_or(0, |job| job.parts.len());
+        for position in (0..).take(number) {
+            self.step((id, position), input);
+        }
+    }
+
+    /// Let something happen to a part.
+    pub fn step(&mut self, (id, position): (JobId, u32), input: Input) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let circumstances = job.circumstances();
+        let Some(part) = job.parts.get(position as usize).filter(|part| !part.done) else { return };
+        let (node, request) = (part.node, part.request);
+        let (stage, command) = next(part.stage, input, circumstances);
+        match command {
+            Command::Nothing | Command::Store => self.enter((id, position), stage),
+            Command::Cancel => {
+                self.enter((id, position), stage);
+                self.cancel_stray(node, request);
+            }
+            Command::Run => {
+                let Some(record) = self.nodes.node(node).filter(|record| record.online()) else { return };
+                if let Some((reason, message)) = job.refusal(&record) {
+                    self.settle((id, position), Outcome::Refused { reason, message });
+                    return;
+                }
+                let message = job.run_message(request);
+                if self.nodes.send(node, message).is_ok() {
+                    self.enter((id, position), stage);
+                }
+            }
+            Command::Settle(verdict) => {
+                let outcome = self.outcome(verdict, node);
+                self.settle((id, position), outcome);
+            }
+        }
+    }
+
+    fn outcome(&self, verdict: Verdict, node: NodeId) -> Outcome {
+        match verdict {
+            Verdict::NoAnswer => Outcome::NoAnswer {
+                last_seen_ms: self.nodes.node(node).and_then(|record| record.last_seen_ms()),
+            },
+            Verdict::NotStarted => Outcome::Cancelled { started: false },
+            Verdict::Forgotten => Outcome::Indeterminate {
+                message: "the node had accepted the request and does not know it any more".into(),
+            },
+            Verdict::Silent => Outcome::Indeterminate {
+                message: "the node had accepted the request and told no result before the deadline".into(),
+            },
+        }
+    }
+
+    /// A result goes its way into the store.
+    pub fn store(&self, settle: Settle) {
+        // An error means that the master is going down: the host is not answered and keeps it.
+        let _ = self.settle.send(settle);
+    }
+
+    /// An outcome of our own goes its way into the store.
+    fn settle(&mut self, place: (JobId, u32), outcome: Outcome) {
+        self.enter(place, Stage::Settling);
+        let started_ms = self.part(place).and_then(|part| part.started_ms);
+        // An error means that the master is going down; the next one settles it again.
+        let _ = self.settle.send(Settle::own(place, outcome, started_ms));
+    }
+
+    fn enter(&mut self, (id, position): (JobId, u32), stage: Stage) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(part) = job.parts.get_mut(position as usize) else { return };
+        if part.stage == stage {
+            return;
+        }
+        if stage == Stage::Settling {
+            part.before = part.stage;
+            part.stage = stage;
+            return;
+        }
+        part.stage = stage;
+        if stage == Stage::Running && part.started_ms.is_none() {
+            part.started_ms = Some(crate::now_ms());
+        }
+        if matches!(stage, Stage::Accepted | Stage::Running) {
+            self.dirty.push((id, position));
+        }
+        job.events.push(|| JobEventKind::Node { node: part.to_api() });
+    }
+
+    /// The store would not take the outcome: the part is open again.
+    pub fn unsettle(&mut self, (id, position): (JobId, u32)) {
+        let Some(part) = self.jobs.get_mut(&id).and_then(|job| job.parts.get_mut(position as usize)) else {
+            return;
+        };
+        if part.stage == Stage::Settling && !part.done {
+            part.stage = part.before;
+        }
+    }
+
+    /// An outcome is committed. Gives back false if the part was done already.
+    pub fn done(&mut self, (id, position): (JobId, u32), node: JobNode, now_ms: i64) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let Some(part) = job.parts.get_mut(position as usize).filter(|part| !part.done) else { return false };
+        let Some(kind) = node.outcome.as_ref().map(Outcome::kind) else { return false };
+        part.done = true;
+        self.requests.remove(&part.request);
+        if let Some(requests) = self.by_node.get_mut(&part.node) {
+            requests.retain(|request| *request != part.request);
+            if requests.is_empty() {
+                self.by_node.remove(&part.node);
+            }
+        }
+        *job.counts.entry(kind).or_default() += 1;
+        job.open -= 1;
+        job.events.push(|| JobEventKind::Node { node });
+        if job.open == 0 {
+            self.finish(id, now_ms);
+        }
+        true
+    }
+
+    fn finish(&mut self, id: JobId, now_ms: i64) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let made = Job { state: JobState::Finished, finished_ms: Some(now_ms), ..job.to_api() };
+        job.events.push(|| JobEventKind::Finished { job: made.clone() });
+        job.finished.send_replace(Some(made));
+    }
+}
