@@ -1,4 +1,27 @@
 //! Programs of the node, started without a shell and never left behind.
+//!
+//! - `program`: is it safe to run? First path that exists, owned by root, writable by nobody else.
+//! - `child`: what it gets: two variables, `/`, three streams, a session of its own, no core files.
+//! - `family`: who belongs to it, also what became a daemon.
+//! - `reaper`: the thread that ends it and all of these, and reaps them.
+//! - `running`: the program as the caller sees it, with time limit and cancellation.
+//!
+//! However a program ends (by itself, by timeout, by cancellation, because its future or handle is
+//! dropped, because the runtime is shut down), the reaper ends what it left. Only the end of the
+//! agent itself is not covered here: that is the service manager's part.
+//!
+//! Needs Linux 5.4 (pidfd_open(2), waitid(2) by descriptor) and `/proc`. The first program makes
+//! this process a child subreaper, for good.
+
+mod child;
+mod family;
+mod program;
+mod reaper;
+mod running;
+#[cfg(test)]
+mod tests;
+
+pub use running::Running;
 
 use std::{io, path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -104,47 +127,69 @@ pub enum ProcessError {
 
 /// Run a program to its end and keep what it prints.
 ///
-/// Dropping the future ends the program and everything it started.
+/// What it prints past the cap is read, counted and dropped, so that it never waits for a full
+/// pipe. What it started and left behind is ended before this returns. Dropping the future ends
+/// the program and everything it started.
 ///
 /// # Errors
 /// If it can't be started, or does not run to its end by itself.
 pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, ProcessError> {
-    let _ = cancel;
-    Err(ProcessError::NotFound { tried: spec.paths })
+    let cap = spec.output_cap;
+    let mut running = spawn(spec, cancel).await?;
+    let mut stdout = Kept::new(cap);
+    let mut stderr = Kept::new(cap);
+    while let Some(chunk) = running.read().await? {
+        match chunk.stream {
+            OutputStream::Stdout => stdout.add(&chunk.data),
+            OutputStream::Stderr => stderr.add(&chunk.data),
+        }
+    }
+    let status = running.wait().await?;
+    Ok(Finished {
+        path: running.path().to_owned(),
+        status,
+        stdout_truncated: stdout.is_truncated(),
+        stderr_truncated: stderr.is_truncated(),
+        stdout: stdout.data,
+        stderr: stderr.data,
+        stdout_total: stdout.total,
+        stderr_total: stderr.total,
+        duration: running.age(),
+    })
 }
 
 /// Start a program and go on. [`Spec::output_cap`] has no meaning here: what is not read holds
-/// the program up.
+/// the program up. The time limit and `cancel` apply whenever one of the functions of [`Running`]
+/// is awaited.
 ///
 /// # Errors
 /// If it can't be started.
 pub async fn spawn(spec: Spec, cancel: &CancellationToken) -> Result<Running, ProcessError> {
-    let _ = cancel;
-    Err(ProcessError::NotFound { tried: spec.paths })
+    if cancel.is_cancelled() {
+        return Err(ProcessError::Cancelled);
+    }
+    Running::start(spec, cancel.clone()).await
 }
 
-/// A running program. Dropping it ends the program and everything it started.
-#[derive(Debug)]
-pub struct Running(());
+/// The first bytes of a stream, and how many there were.
+struct Kept {
+    data: Vec<u8>,
+    cap: usize,
+    total: u64,
+}
 
-impl Running {
-    /// Wait for more output. None when both streams have ended.
-    ///
-    /// # Errors
-    /// [`ProcessError::TimedOut`] or [`ProcessError::Cancelled`], and if reading fails.
-    pub async fn read(&mut self) -> Result<Option<Chunk>, ProcessError> {
-        Ok(None)
+impl Kept {
+    fn new(cap: usize) -> Kept {
+        Kept { data: Vec::new(), cap, total: 0 }
     }
 
-    /// Wait for the end. Output that was not read is dropped.
-    ///
-    /// # Errors
-    /// [`ProcessError::TimedOut`] or [`ProcessError::Cancelled`].
-    pub async fn wait(&mut self) -> Result<Status, ProcessError> {
-        Ok(Status::Code(0))
+    fn add(&mut self, bytes: &[u8]) {
+        let room = self.cap.saturating_sub(self.data.len()).min(bytes.len());
+        self.data.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.total = self.total.saturating_add(bytes.len() as u64);
     }
 
-    /// Begin to end it and everything it started: TERM, and KILL after a grace of two seconds.
-    /// Does not wait; [`Running::wait`] does.
-    pub fn kill(&mut self) {}
+    fn is_truncated(&self) -> bool {
+        self.total > self.data.len() as u64
+    }
 }
