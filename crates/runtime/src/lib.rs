@@ -1,2 +1,27 @@
-//! Placeholder.
+//! Runs plugins: WebAssembly components against `windlass:host/imports`.
+//!
+//! * [`aot`]: compiled code, made by the sandboxed helper `windlass-compile` and kept in a cache.
+//! * [`Runtime`]: the engine and the threads of guests; [`Runtime::load`] gives a [`Plugin`],
+//!   [`Runtime::call`] calls one of its operations in a fresh instance.
+//! * [`engine`]: the configuration that this crate and the helper share.
+//! * [`os`]: what a plugin's calls do to the node; nothing there knows of plugins.
+//!
+//! There is no compiler in here: the agent that links this crate can only run what the helper
+//! made.
+
+pub mod aot;
+mod call;
+mod convert;
+pub mod engine;
+mod host;
+mod limits;
 pub mod os;
+mod plugin;
+mod runtime;
+mod state;
+mod trace;
+
+pub use call::{Call, GRACE, Report};
+pub use host::ProgressReport;
+pub use plugin::{LoadError, Plugin, PluginOperation};
+pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
