@@ -338,3 +338,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 fn read_text(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("can not read {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

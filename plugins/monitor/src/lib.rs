@@ -4,6 +4,7 @@
 //! does that as pure functions, so that it is tested natively; the glue to the host is compiled for
 //! wasm32 only.
 
+#[cfg(any(target_arch = "wasm32", test))]
 mod bindings {
     wit_bindgen::generate!({
         path: ["../../wit/host", "wit"],
@@ -15,8 +16,5 @@ mod bindings {
 
 #[cfg(target_arch = "wasm32")]
 mod guest;
-#[cfg_attr(
-    not(target_arch = "wasm32"),
-    expect(dead_code, reason = "the glue that calls it is for wasm32 only")
-)]
+#[cfg(any(target_arch = "wasm32", test))]
 mod report;

@@ -129,3 +129,6 @@ pub(crate) fn interface(interface: probes::NetworkInterface) -> network::Device 
         tx_dropped_count: interface.tx_dropped,
     }
 }
+
+#[cfg(test)]
+mod tests;

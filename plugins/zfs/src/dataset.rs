@@ -62,6 +62,8 @@ fn ask(runner: &impl Runner, under: Option<&str>, wanted: &[DatasetType]) -> Res
     fuse.extend(under);
     match tool::ask(runner, "zfs", &openzfs, TIMEOUT_MS) {
         Ok(text) => Ok(parse::dataset_list(&text)?),
+        // zfs-fuse has no bookmarks, and would call the name of one invalid.
+        Err(Failure::Usage(_)) if under.is_some_and(|name| name.contains('#')) => Err(Failure::Missing),
         Err(Failure::Usage(_)) => {
             let text = tool::ask(runner, "zfs", &fuse, TIMEOUT_MS)?;
             let mut all = parse::dataset_properties(&text)?;
