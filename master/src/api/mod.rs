@@ -1,10 +1,43 @@
 //! The operator API.
+//!
+//! * [`auth`]: the one place that decides whether a request goes on.
+//! * `nodes`, `jobs`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * [`error`]: stable codes, listed in `docs/errors.md`.
+//! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
+
+mod access;
+pub mod auth;
+pub mod error;
+mod extract;
+mod health;
+mod jobs;
+mod nodes;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use server::serve;
 
 use crate::{catalog::Catalog, config::Config, fleet::Fleet, jobs::Jobs, store::Store};
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use windlass_identity::ServerTls;
+use auth::Authenticator;
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use error::{Code, Error};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use utoipa::openapi::{
+    Content, Info, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
+    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use windlass_types::api::ApiError;
 
 /// What the API needs.
 #[derive(Debug, Clone)]
@@ -16,16 +49,111 @@ pub struct Context {
     pub jobs: Jobs,
 }
 
-/// Serve until `shutdown`.
-///
-/// # Errors
-/// If the listener fails.
-pub async fn serve(
-    _context: Context,
-    _listener: TcpListener,
-    _tls: ServerTls,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    shutdown.cancelled().await;
-    Ok(())
+/// What the routes share.
+struct Shared {
+    context: Context,
+    authenticator: Arc<Authenticator>,
+    openapi: Arc<OpenApi>,
+}
+
+/// A reply that is not there by then is an error; waiting for a job comes on top.
+const REPLY_TIME: Duration = Duration::from_secs(60);
+
+/// All routes, authorised.
+pub fn router(context: Context) -> Router {
+    let (routes, openapi) = documented();
+    let authenticator = Arc::new(Authenticator::new(context.store.clone(), context.jobs.metrics().clone()));
+    let shared =
+        Arc::new(Shared { context, authenticator: authenticator.clone(), openapi: Arc::new(openapi) });
+    let routes: Router<Arc<Shared>> = routes
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
+    routes
+        .fallback(async || Error::new(Code::NotFound, "there is no such route"))
+        .layer(DefaultBodyLimit::max(extract::MAX_BODY))
+        .layer(middleware::from_fn_with_state(authenticator, auth::authorize))
+        .layer(middleware::from_fn_with_state(shared.clone(), measure))
+        .with_state(shared)
+}
+
+/// The routes that the description tells of.
+fn documented() -> (Router<Arc<Shared>>, OpenApi) {
+    let info =
+        Info::builder().title("Windlass operator API").version(env!("CARGO_PKG_VERSION")).description(Some(
+            "Times are milliseconds since 1970-01-01 UTC and end in `_ms`; so do durations. Lists come in \
+             pages. Calls carry `Authorization: Bearer TOKEN`. Every error is an `ApiError`, its codes are \
+             listed in `docs/errors.md`.",
+        ));
+    let openapi = OpenApiBuilder::new().info(info.build()).build();
+    let (routes, mut openapi) = OpenApiRouter::with_openapi(openapi)
+        .routes(routes!(access::whoami))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::show, nodes::delete, nodes::change))
+        .routes(routes!(nodes::accept))
+        .routes(routes!(nodes::reject))
+        .routes(routes!(nodes::revoke))
+        .routes(routes!(nodes::join_tokens, nodes::new_join_token))
+        .routes(routes!(nodes::delete_join_token))
+        .routes(routes!(jobs::operations))
+        .routes(routes!(jobs::operation))
+        .routes(routes!(jobs::resolve))
+        .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::nodes))
+        .routes(routes!(jobs::events))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::trace))
+        .routes(routes!(access::tokens, access::new_token))
+        .routes(routes!(access::delete_token))
+        .routes(routes!(access::audit))
+        .routes(routes!(health::openapi))
+        .split_for_parts();
+    complete(&mut openapi);
+    (routes, openapi)
+}
+
+/// Add what holds for every route: the token it takes, and how errors look.
+fn complete(openapi: &mut OpenApi) {
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let components = openapi.components.get_or_insert_default();
+    components.security_schemes.insert("token".into(), bearer);
+    let (name, schema) =
+        (<ApiError as utoipa::ToSchema>::name(), <ApiError as utoipa::PartialSchema>::schema());
+    components.schemas.insert(name.to_string(), schema);
+    openapi.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
+    let error = ResponseBuilder::new()
+        .description("An error.")
+        .content("application/json", Content::new(Some(Ref::from_schema_name(name))))
+        .build();
+    for item in openapi.paths.paths.values_mut() {
+        let operations =
+            [&mut item.get, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten();
+        for operation in operations {
+            operation.responses.responses.insert("default".into(), error.clone().into());
+        }
+    }
+}
+
+/// The outermost layer: limits how long a reply may take, and counts.
+async fn measure(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let wait = if route.as_ref().is_some_and(|route| route.as_str() == "/api/v1/jobs") {
+        Duration::from_millis(jobs::MAX_WAIT_MS)
+    } else {
+        Duration::ZERO
+    };
+    // A stream of events is a reply as soon as it begins.
+    let reply = match tokio::time::timeout(REPLY_TIME + wait, next.run(request)).await {
+        Ok(reply) => reply,
+        Err(_) => Error::new(Code::Timeout, "the reply took too long").into_response(),
+    };
+    // Both come from outside, and each new pair is kept: take known ones only.
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let method =
+        if auth::RULES.iter().any(|(known, _, _)| *known == method) { method.as_str() } else { "other" };
+    shared.context.jobs.metrics().request(method, route, reply.status().as_u16(), begun.elapsed());
+    reply
 }

@@ -1,0 +1,198 @@
+//! Errors of the API: stable codes, listed in `docs/errors.md`.
+
+use crate::{fleet::FleetError, jobs::JobError, store::StoreError, targets::TargetError};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use windlass_types::{IdError, api::ApiError};
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:ident;)*) => {
+        /// A stable code, with its HTTP status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+            /// As it stands in replies.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+            /// The status that goes with it.
+            pub fn status(self) -> StatusCode {
+                match self { $(Code::$name => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// No token, or one that is not known or has expired.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
+    /// The role of the token is not enough.
+    Forbidden = "forbidden", FORBIDDEN;
+    /// Too many requests that were not authorised.
+    TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS;
+    /// There is no such route.
+    NotFound = "not_found", NOT_FOUND;
+    /// The route is there, but not for this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// A path, query or header that can't be right.
+    BadRequest = "bad_request", BAD_REQUEST;
+    /// The body is not the JSON that is asked for.
+    BadJson = "bad_json", BAD_REQUEST;
+    /// The body is larger than 1 MiB.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    /// The body did not come in time, or the reply took too long.
+    Timeout = "timeout", REQUEST_TIMEOUT;
+    UnknownNode = "unknown_node", NOT_FOUND;
+    AmbiguousNode = "ambiguous_node", CONFLICT;
+    /// The node is not in a state for that.
+    WrongState = "wrong_state", CONFLICT;
+    WrongFingerprint = "wrong_fingerprint", CONFLICT;
+    NameTaken = "name_taken", CONFLICT;
+    /// A label, flag or time that is no good.
+    BadChange = "bad_change", BAD_REQUEST;
+    UnknownJoinToken = "unknown_join_token", NOT_FOUND;
+    UnknownToken = "unknown_token", NOT_FOUND;
+    UnknownOperation = "unknown_operation", NOT_FOUND;
+    PlannedOperation = "planned_operation", BAD_REQUEST;
+    /// The arguments do not fit the operation; `pointer` says where.
+    BadArguments = "bad_arguments", BAD_REQUEST;
+    BadDeadline = "bad_deadline", BAD_REQUEST;
+    /// A part of the target can't be right.
+    BadTarget = "bad_target", BAD_REQUEST;
+    /// The expression of the target can't be right.
+    BadWhere = "bad_where", BAD_REQUEST;
+    /// The target fits no node.
+    EmptyTarget = "empty_target", BAD_REQUEST;
+    UnknownJob = "unknown_job", NOT_FOUND;
+    JobFinished = "job_finished", CONFLICT;
+    TooManyJobs = "too_many_jobs", TOO_MANY_REQUESTS;
+    /// The database failed.
+    StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
+}
+
+/// An error on its way out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Error {
+    pub code: Code,
+    pub message: String,
+    pub hint: Option<String>,
+    pub pointer: Option<String>,
+}
+
+impl Error {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), hint: None, pointer: None }
+    }
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Error { hint: Some(hint.into()), ..self }
+    }
+    fn nearest(self, nearest: &[String]) -> Self {
+        if nearest.is_empty() {
+            return self;
+        }
+        let names: Vec<String> = nearest.iter().map(|name| format!("`{name}`")).collect();
+        self.hint(format!("did you mean {}?", names.join(" or ")))
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let body = ApiError {
+            code: self.code.as_str().to_owned(),
+            message: self.message,
+            hint: self.hint,
+            pointer: self.pointer,
+        };
+        (status, Json(body)).into_response()
+    }
+}
+
+impl From<IdError> for Error {
+    fn from(error: IdError) -> Self {
+        Error::new(Code::BadRequest, error.to_string())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        // What went wrong with the database is for whoever runs the master.
+        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        Error::new(Code::StoreUnavailable, "the master's database failed; its log says why")
+    }
+}
+
+impl From<FleetError> for Error {
+    fn from(error: FleetError) -> Self {
+        let code = match error {
+            FleetError::UnknownNode { .. } => Code::UnknownNode,
+            FleetError::AmbiguousName { .. } => Code::AmbiguousNode,
+            FleetError::WrongState { .. } => Code::WrongState,
+            FleetError::WrongFingerprint { .. } => Code::WrongFingerprint,
+            FleetError::NameTaken { .. } => Code::NameTaken,
+            FleetError::BadChange(_) => Code::BadChange,
+            FleetError::UnknownJoinToken { .. } => Code::UnknownJoinToken,
+            FleetError::Store(error) => return error.into(),
+        };
+        let hint = match code {
+            Code::WrongFingerprint => Some("compare with what `windlass-host` prints on that machine"),
+            Code::NameTaken => Some("give it another `name`"),
+            _ => None,
+        };
+        Error { hint: hint.map(str::to_owned), ..Error::new(code, error.to_string()) }
+    }
+}
+
+impl From<TargetError> for Error {
+    fn from(error: TargetError) -> Self {
+        let message = error.to_string();
+        match error {
+            TargetError::Blank => Error::new(Code::BadTarget, message).hint(
+                "give at least one of `on`, `labels`, `flags`, `facts`, `where`; all nodes are `on: [\"*\"]`",
+            ),
+            TargetError::Bad(_) => Error::new(Code::BadTarget, message),
+            TargetError::Unknown { nearest, .. } => Error::new(Code::UnknownNode, message).nearest(&nearest),
+            TargetError::Where { .. } => Error::new(Code::BadWhere, message),
+            TargetError::Empty { hint } => Error { hint, ..Error::new(Code::EmptyTarget, message) },
+        }
+    }
+}
+
+/// An operation that no node offers.
+pub fn unknown_operation(message: String, nearest: &[String]) -> Error {
+    let error = Error::new(Code::UnknownOperation, message).nearest(nearest);
+    if error.hint.is_none() { error.hint("`GET /operations` lists what the nodes offer") } else { error }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        let message = error.to_string();
+        match error {
+            JobError::UnknownOperation { nearest, .. } => unknown_operation(message, &nearest),
+            JobError::BadArguments(problem) => Error {
+                hint: problem.hint,
+                pointer: Some(problem.pointer),
+                ..Error::new(
+                    Code::BadArguments,
+                    format!(
+                        "the arguments do not fit: expected {}, found {}",
+                        problem.expected, problem.found
+                    ),
+                )
+            },
+            JobError::Target(error) => error.into(),
+            JobError::BadDeadline { .. } => Error::new(Code::BadDeadline, message),
+            JobError::Planned { .. } => Error::new(Code::PlannedOperation, message),
+            JobError::TooManyJobs { .. } => Error::new(Code::TooManyJobs, message),
+            JobError::UnknownJob(_) => Error::new(Code::UnknownJob, message),
+            JobError::Finished(_) => Error::new(Code::JobFinished, message),
+            JobError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Routes of operations, targets and jobs.
+
+use super::{
+    Shared,
+    auth::Caller,
+    error::{Code, Error, unknown_operation},
+    extract::{Ask, Body, Segment, after, limit, page},
+};
+use crate::{jobs::events::Kept, targets::nearest_names};
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, StreamExt as _};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use utoipa::IntoParams;
+use windlass_types::{
+    JobId, OperationName,
+    api::{Job, JobEvent, JobNode, JobTrace, NewJob, OperationInfo, Page, PageQuery, Resolved, Target},
+};
+
+/// The longest wait for the end of a job.
+pub const MAX_WAIT_MS: u64 = 600_000;
+/// Watchers get a comment this often, so that both ends notice when the other is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Operations that at least one node offers, by name.
+#[utoipa::path(get, path = "/api/v1/operations", tag = "jobs", params(PageQuery), responses((status = 200, body = Page<OperationInfo>)))]
+pub async fn operations(
+    State(shared): State<Arc<Shared>>,
+    Ask(query): Ask<PageQuery>,
+) -> Result<Json<Page<OperationInfo>>, Error> {
+    let limit = limit(&query)?;
+    let operations = shared.context.catalog.operations();
+    let begin: std::ops::Bound<OperationName> =
+        after(&query)?.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+    let items = operations
+        .range((begin, std::ops::Bound::Unbounded))
+        .take(limit as usize + 1)
+        .map(|(_, info)| (**info).clone())
+        .collect();
+    Ok(page(items, limit, |info: &OperationInfo| info.name.to_string()))
+}
+
+/// One operation, with documentation and types.
+#[utoipa::path(get, path = "/api/v1/operations/{name}", tag = "jobs", params(("name" = OperationName, Path, description = "`plugin.interface.function`.")), responses((status = 200, body = OperationInfo)))]
+pub async fn operation(
+    State(shared): State<Arc<Shared>>,
+    Segment(name): Segment,
+) -> Result<Json<OperationInfo>, Error> {
+    let operations = shared.context.catalog.operations();
+    let info = name.parse::<OperationName>().ok().and_then(|name| operations.get(&name));
+    match info {
+        Some(info) => Ok(Json((**info).clone())),
+        None => {
+            let shown: String = name.chars().take(200).collect();
+            let nearest = nearest_names(&shown, operations.keys().map(OperationName::as_str));
+            Err(unknown_operation(format!("no node offers an operation `{shown}`"), &nearest))
+        }
+    }
+}
+
+/// The nodes that a target means now.
+#[utoipa::path(post, path = "/api/v1/targets/resolve", tag = "jobs", request_body = Target, responses((status = 200, body = Resolved)))]
+pub async fn resolve(
+    State(shared): State<Arc<Shared>>,
+    Body(target): Body<Target>,
+) -> Result<Json<Resolved>, Error> {
+    Ok(Json(shared.context.jobs.resolve(&target).await?))
+}
+
+/// Whether to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct WaitQuery {
+    /// How long to wait for the end of the job, in milliseconds; not at all unless told, 600,000 at most.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Run an operation. Replies when the job is finished, or after `wait_ms`.
+#[utoipa::path(post, path = "/api/v1/jobs", tag = "jobs", params(WaitQuery), request_body = NewJob, responses((status = 201, body = Job)))]
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Ask(query): Ask<WaitQuery>,
+    Body(new): Body<NewJob>,
+) -> Result<(StatusCode, Json<Job>), Error> {
+    let jobs = &shared.context.jobs;
+    let job = match query.wait_ms.min(MAX_WAIT_MS) {
+        0 => jobs.create(new, &caller.name).await?.job,
+        wait => jobs.create_and_wait(new, &caller.name, Duration::from_millis(wait)).await?,
+    };
+    Ok((StatusCode::CREATED, Json(job)))
+}
+
+/// Jobs, newest first.
+#[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(PageQuery), responses((status = 200, body = Page<Job>)))]
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    Ask(query): Ask<PageQuery>,
+) -> Result<Json<Page<Job>>, Error> {
+    let limit = limit(&query)?;
+    let items = shared.context.jobs.page(after(&query)?, limit + 1).await?;
+    Ok(page(items, limit, |job: &Job| job.id.to_string()))
+}
+
+/// One job.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)), responses((status = 200, body = Job)))]
+pub async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Json<Job>, Error> {
+    let id: JobId = id.parse()?;
+    match shared.context.jobs.get(id).await? {
+        Some(job) => Ok(Json(job)),
+        None => Err(crate::jobs::JobError::UnknownJob(id).into()),
+    }
+}
+
+/// The nodes of a job with their outcomes, by name. A page ends early when its outcomes are large.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/nodes", tag = "jobs", params(("id" = JobId, Path), PageQuery), responses((status = 200, body = Page<JobNode>)))]
+pub async fn nodes(
+    State(shared): State<Arc<Shared>>,
+    Segment(id): Segment,
+    Ask(query): Ask<PageQuery>,
+) -> Result<Json<Page<JobNode>>, Error> {
+    let after = after::<u32>(&query)?.map_or(-1, i64::from);
+    let (nodes, more) = shared.context.jobs.nodes(id.parse()?, after, limit(&query)?).await?;
+    let next = nodes.last().filter(|_| more).map(|(position, _)| position.to_string());
+    Ok(Json(Page { items: nodes.into_iter().map(|(_, node)| node).collect(), next }))
+}
+
+/// What happens to a job, as server-sent events. `id` is the `seq` of the event; with `Last-Event-ID`
+/// the stream goes on after that one, or begins with a new snapshot. It ends after `finished`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/jobs/{id}/events",
+    tag = "jobs",
+    params(("id" = JobId, Path), ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was seen.")),
+    responses((status = 200, body = JobEvent, content_type = "text/event-stream"))
+)]
+pub async fn events(
+    State(shared): State<Arc<Shared>>,
+    Segment(id): Segment,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + Send + use<>>, Error> {
+    let last = match headers.get("last-event-id") {
+        None => None,
+        Some(value) => {
+            let parsed = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+            Some(parsed.ok_or_else(|| Error::new(Code::BadRequest, "`Last-Event-ID` is not a number"))?)
+        }
+    };
+    let events = shared.context.jobs.watch(id.parse()?, last).await?;
+    let events = events.map(|Kept { seq, json, .. }| Ok(Event::default().id(seq.to_string()).data(&*json)));
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Cancel a job: nodes that do not have it yet never get it, the others are told to stop.
+#[utoipa::path(post, path = "/api/v1/jobs/{id}/cancel", tag = "jobs", params(("id" = JobId, Path)), responses((status = 200, body = Job)))]
+pub async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Job>, Error> {
+    Ok(Json(shared.context.jobs.cancel(id.parse()?, &caller.name).await?))
+}
+
+/// What an operation asked of its host on one node.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/nodes/{node}/trace", tag = "jobs", params(("id" = JobId, Path), ("node" = String, Path, description = "Id or name.")), responses((status = 200, body = JobTrace)))]
+pub async fn trace(
+    State(shared): State<Arc<Shared>>,
+    Path((id, node)): Path<(String, String)>,
+) -> Result<Json<JobTrace>, Error> {
+    let id: JobId = id.parse()?;
+    match shared.context.jobs.trace(id, &node).await? {
+        Some(trace) => Ok(Json(trace)),
+        None => {
+            let node: String = node.chars().take(253).collect();
+            Err(Error::new(Code::UnknownNode, format!("job {id} has no node `{node}`")))
+        }
+    }
+}
