@@ -1,1 +1,61 @@
-fn main() {}
+//! `cargo xtask`: everything that is more than one cargo command.
+
+mod bench;
+mod build;
+mod dev;
+mod exec;
+mod plugins;
+mod setup;
+mod test;
+
+use clap::{Parser, Subcommand};
+use std::{io, process::ExitCode};
+
+/// Build, run and check Windlass.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a master and hosts on loopback and run an operation on all of them.
+    Dev(dev::Dev),
+    /// Set up and run every check and every test.
+    Test,
+    /// Measure, and print the figures beside their targets.
+    Bench(bench::Bench),
+    /// Build all programs and bundles.
+    Build {
+        /// With optimisation.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build all plugins and pack them into `target/bundles`.
+    Plugins,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.command {
+        Command::Dev(dev) => dev::run(dev),
+        Command::Test => test::run(),
+        Command::Bench(bench) => bench::run(bench),
+        Command::Build { release } => build::all(*release),
+        Command::Plugins => {
+            setup::wasm_target()?;
+            plugins::build(&exec::root(), &mut io::stdout()).map(drop)
+        }
+    }
+}

@@ -1,1 +1,61 @@
-fn main() {}
+//! Benchmarks against the targets of the design, and the fleet simulator.
+
+mod api;
+mod fleet;
+mod grid;
+mod report;
+mod runtime;
+mod simulator;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::time::Duration;
+use windlass_tests::Binaries;
+
+/// Measure Windlass and print the figures beside their targets.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench --")]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Calls of a plugin within one process
+    Runtime,
+    /// Round trips through real processes, and what a host costs at rest
+    Grid {
+        /// How many hosts for the fan-out
+        #[arg(long, default_value_t = 50)]
+        hosts: usize,
+        /// How long to watch a host at rest
+        #[arg(long, default_value_t = 10)]
+        rest_seconds: u64,
+    },
+    /// Simulated hosts in one process, real TLS and the real protocol
+    Fleet {
+        /// How many hosts
+        #[arg(long, default_value_t = 1000)]
+        hosts: usize,
+    },
+}
+
+fn main() -> Result<()> {
+    windlass_identity::install_provider();
+    let binaries = Binaries::find()?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        match Arguments::parse().what {
+            Some(What::Runtime) => runtime::run(&binaries).await,
+            Some(What::Grid { hosts, rest_seconds }) => {
+                grid::run(&binaries, hosts, Duration::from_secs(rest_seconds)).await
+            }
+            Some(What::Fleet { hosts }) => fleet::run(binaries, hosts).await,
+            None => {
+                runtime::run(&binaries).await?;
+                grid::run(&binaries, 50, Duration::from_secs(10)).await?;
+                fleet::run(binaries, 1000).await
+            }
+        }
+    })
+}

@@ -1,0 +1,61 @@
+//! The operator API as a program uses it.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use windlass_identity::{Trust, client_config};
+use windlass_types::{Fingerprint, api::Job};
+
+/// A connection to the API that stays open.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Api {
+    /// Talk to the master at `url`.
+    pub fn new(url: &str, authority: Fingerprint, token: &str) -> Result<Self> {
+        let tls = client_config(&Trust::Pin(authority), None, &["h2", "http/1.1"])?;
+        let client = reqwest::Client::builder()
+            .use_preconfigured_tls(tls)
+            .timeout(Duration::from_secs(120))
+            .build()?;
+        Ok(Api { client, url: url.to_owned(), token: token.to_owned() })
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+        let response = request.bearer_auth(&self.token).send().await.context("calling the api")?;
+        if !response.status().is_success() {
+            bail!("the api answered {}: {}", response.status(), response.text().await?);
+        }
+        Ok(response)
+    }
+
+    /// Make join tokens.
+    pub async fn join_tokens(&self, count: usize) -> Result<Vec<String>> {
+        let mut tokens = Vec::with_capacity(count);
+        for _ in 0..count {
+            let request = self.client.post(format!("{}/api/v1/join-tokens", self.url)).json(&json!({}));
+            let made: Value = self.send(request).await?.json().await?;
+            tokens.push(made["token"].as_str().context("a join token")?.to_owned());
+        }
+        Ok(tokens)
+    }
+
+    /// Run an operation without arguments on every node that fits and wait for the end.
+    pub async fn run(&self, operation: &str, on: &str, wait: Duration) -> Result<(Duration, Job)> {
+        let body = json!({ "operation": operation, "target": { "on": [on] } });
+        let url = format!("{}/api/v1/jobs?wait_ms={}", self.url, wait.as_millis());
+        let start = Instant::now();
+        let job = self.send(self.client.post(url).json(&body)).await?.json().await?;
+        Ok((start.elapsed(), job))
+    }
+
+    /// True once the master knows an operation.
+    pub async fn knows(&self, operation: &str) -> bool {
+        let request = self.client.get(format!("{}/api/v1/operations/{operation}", self.url));
+        self.send(request).await.is_ok()
+    }
+}

@@ -1,0 +1,55 @@
+//! What a fresh machine lacks.
+
+use crate::exec::{self, cargo, exists, step};
+use anyhow::{Result, bail};
+use std::process::Command;
+
+/// Programs the tests need, with the Debian package that brings each.
+const PACKAGES: [(&str, &str); 1] = [("zpool", "zfs-fuse")];
+
+/// The wasm target, without which no plugin builds.
+pub fn wasm_target() -> Result<()> {
+    const TARGET: &str = "wasm32-wasip2";
+    let installed = exec::output("rustc", &["--print", "sysroot"]).is_some_and(|sysroot| {
+        std::path::Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir()
+    });
+    if installed {
+        return Ok(());
+    }
+    step(
+        "install the wasm target",
+        Command::new("rustup").current_dir(exec::root()).args(["target", "add", TARGET]),
+    )
+}
+
+/// What the tests need on top: Debian packages and the test runner.
+pub fn for_tests() -> Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        if !exists("apt-get") || !is_root() {
+            bail!(
+                "the tests need the packages {}: install them, or run this as root on Debian",
+                missing.join(", ")
+            );
+        }
+        step("update the package lists", Command::new("apt-get").args(["-qq", "update"]))?;
+        step(
+            "install what the tests need",
+            Command::new("apt-get")
+                .args(["-qq", "install", "--yes", "--no-install-recommends"])
+                .args(&missing)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )?;
+    }
+    for tool in ["cargo-nextest", "cargo-deny"] {
+        if !exists(tool) {
+            step(&format!("install {tool}"), &mut cargo(&["install", "--quiet", "--locked", tool]))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    exec::output("id", &["-u"]).is_some_and(|id| id.trim() == "0")
+}

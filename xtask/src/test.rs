@@ -1,0 +1,93 @@
+//! `cargo xtask test`: sets up, builds and runs every check and every test.
+
+use crate::{
+    build,
+    exec::{cargo, output, step},
+    setup,
+};
+use anyhow::{Context as _, Result, ensure};
+
+/// The two groups that are built apart (see [`build`]).
+const AGENT: [&str; 2] = ["--package", "windlass-host"];
+const REST: [&str; 3] = ["--workspace", "--exclude", "windlass-host"];
+
+/// Everything.
+pub fn run() -> Result<()> {
+    setup::wasm_target()?;
+    setup::for_tests()?;
+    step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step(
+        "format of the plugins",
+        &mut cargo(&["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"]),
+    )?;
+    eprintln!("==> build");
+    build::all(false)?;
+    lint()?;
+    agent_has_no_compiler()?;
+    step(
+        "licences and sources of dependencies",
+        &mut cargo(&[
+            "deny",
+            "--log-level",
+            "error",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]),
+    )?;
+    tests()
+}
+
+fn lint() -> Result<()> {
+    for (what, packages) in [("lint the agent", AGENT.as_slice()), ("lint the rest", &REST)] {
+        let mut command = cargo(&["clippy", "--quiet", "--all-targets"]);
+        command.args(packages).args(["--", "--deny", "warnings"]);
+        step(what, &mut command)?;
+    }
+    step(
+        "lint the plugins",
+        &mut cargo(&[
+            "clippy",
+            "--quiet",
+            "--all-targets",
+            "--manifest-path",
+            "plugins/Cargo.toml",
+            "--target-dir",
+            "target/plugins",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )
+}
+
+fn tests() -> Result<()> {
+    for (what, packages) in [("test the agent", AGENT.as_slice()), ("test the rest", &REST)] {
+        let mut command = cargo(&["nextest", "run"]);
+        command.args(packages);
+        step(what, &mut command)?;
+    }
+    step(
+        "test the plugins",
+        &mut cargo(&[
+            "nextest",
+            "run",
+            "--manifest-path",
+            "plugins/Cargo.toml",
+            "--target-dir",
+            "target/plugins",
+        ]),
+    )
+}
+
+/// A compiler in the agent would cost memory and be one more thing to attack as root.
+fn agent_has_no_compiler() -> Result<()> {
+    let tree =
+        output("cargo", &["tree", "--package", "windlass-host", "--edges", "normal", "--prefix", "none"])
+            .context("listing the dependencies of the agent")?;
+    ensure!(tree.contains("wasmtime v"), "the check looks at the wrong tree:\n{tree}");
+    ensure!(!tree.contains("cranelift-codegen"), "the agent was built with a compiler (cranelift-codegen)");
+    Ok(())
+}
