@@ -20,6 +20,8 @@ pub const DEFAULT_PATH: &str = "/etc/windlass/host.toml";
 pub const NODE_PORT: u16 = 7401;
 /// Port of the enrolment listener of a master.
 pub const ENROLL_PORT: u16 = 7402;
+/// Operations that the runtime runs at once at most.
+pub const MAX_WORKERS: usize = windlass_runtime::engine::MAX_INSTANCES as usize;
 /// The name that is looked up when no master is configured.
 pub const DEFAULT_MASTER: &str = "windlass-master";
 
@@ -264,7 +266,7 @@ impl Config {
                 Err(wrong(key, format!("{value} is not within {from} and {to}")))
             }
         };
-        let workers = in_range("workers", file.workers, 4, 1, 1024)?;
+        let workers = in_range("workers", file.workers, 4, 1, MAX_WORKERS)?;
         let queue = in_range("queue", file.queue, 16, 0, 65_536)?;
         let drain = file.drain_seconds.unwrap_or(30);
         if drain > 86_400 {

@@ -109,3 +109,34 @@ fn a_join_token_is_never_printed() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert_eq!(config.join_token.unwrap().read().unwrap(), "hunter2");
 }
+
+#[test]
+fn the_example_is_good_as_it_is_and_with_every_key_in_use() {
+    let example = include_str!("../../deploy/host.toml");
+    parse(example).unwrap();
+    // Keys and tables that are commented out; prose has neither ` = ` nor a bracket at its begin.
+    let all: String = example
+        .lines()
+        .filter(|line| !line.contains("ca_file ="))
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| is_key(key)) =>
+            {
+                format!("{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = parse(&all).unwrap();
+    assert_eq!(config.masters.len(), 2);
+    assert_eq!(config.plugins.len(), 1);
+    assert!(config.join_token.is_some());
+    // The commented values are the defaults.
+    let least = parse(example).unwrap();
+    assert_eq!((config.workers, config.queue, config.drain), (least.workers, least.queue, least.drain));
+    assert_eq!((config.state_dir, config.log.level), (least.state_dir, least.log.level));
+}
+
+fn is_key(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}

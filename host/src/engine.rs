@@ -3,7 +3,7 @@
 use crate::jobs::Executor;
 use tokio::sync::watch;
 use windlass_proto::v1::{Inventory, PluginSource};
-use windlass_types::Digest;
+use windlass_types::{Digest, NodeId};
 
 /// Says which plugins there are.
 pub trait Catalogue: Send + Sync + 'static {
@@ -17,6 +17,8 @@ pub trait Catalogue: Send + Sync + 'static {
 
 /// Runs plugins and knows which there are.
 pub trait Engine: Executor + Catalogue {
+    /// Which node this is: known once it has a certificate, and its name once a master said it.
+    fn node_is(&self, id: NodeId, name: &str);
     /// Look at the plugins again, as at the start.
     fn reload(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }

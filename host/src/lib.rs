@@ -9,6 +9,7 @@
 //! * [`facts`]: what this node is. [`check`]: what `windlass-host check` looks at.
 
 pub mod backoff;
+pub mod check;
 pub mod config;
 pub mod credentials;
 pub mod endpoints;
@@ -19,5 +20,7 @@ pub mod facts;
 pub mod files;
 pub mod jobs;
 pub mod journal;
+pub mod notify;
+pub mod plugins;
 pub mod service;
 pub mod session;

@@ -69,6 +69,9 @@ impl Host {
         }
         let credentials = Credentials::new(&config)?;
         let key = credentials.key()?;
+        if let Ok(Some(certificate)) = credentials.certificate(&key) {
+            engine.node_is(certificate.node.id, config.name.as_str());
+        }
         let outbox = Arc::new(Outbox::default());
         let jobs = Jobs::new(
             Arc::clone(&journal),

@@ -35,7 +35,7 @@ use windlass_proto::{
         host_message::Kind, master_message, node_client::NodeClient,
     },
 };
-use windlass_types::{Digest, RequestId};
+use windlass_types::{Digest, NodeName, RequestId};
 
 /// The master must have welcomed the host by then.
 const WELCOME: Duration = Duration::from_secs(15);
@@ -105,6 +105,9 @@ pub struct Ended {
     /// How long it was up; none if the master did not welcome the host.
     pub up: Option<Duration>,
 }
+
+/// A renewal under way.
+type Renewal<'a> = Pin<Box<dyn Future<Output = Result<Certificate, Problem>> + Send + 'a>>;
 
 enum Control {
     Beat(Heartbeat),
@@ -176,6 +179,11 @@ impl Link {
             "connected to {peer}"
         );
         *welcomed = Some(Instant::now());
+        // The id is the certificate's; of the master's words only the name counts, once it is one.
+        match welcome.node_name.parse::<NodeName>() {
+            Ok(name) => self.engine.node_is(certificate.node.id, name.as_str()),
+            Err(error) => tracing::warn!("{peer} names this node: {error}"),
+        }
         self.state.send_replace(State::Connected(peer.to_owned()));
         self.jobs.say_all();
 
@@ -224,8 +232,7 @@ impl Link {
         facts.mark_unchanged();
         let due = tokio::time::sleep(certificate.renew_in());
         tokio::pin!(due);
-        let mut renewing: Option<Pin<Box<dyn Future<Output = Result<Certificate, Problem>> + Send + '_>>> =
-            None;
+        let mut renewing: Option<Renewal<'_>> = None;
         let mut leaving: Option<Pin<Box<tokio::time::Sleep>>> = None;
         loop {
             tokio::select! {

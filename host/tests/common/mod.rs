@@ -499,6 +499,9 @@ impl Catalogue for FakeEngine {
 }
 
 impl Engine for FakeEngine {
+    fn node_is(&self, _: NodeId, name: &str) {
+        assert_eq!(name, "n1");
+    }
     fn reload(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async { self.changes.send_modify(|version| *version += 1) })
     }

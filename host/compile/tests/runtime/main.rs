@@ -1,0 +1,10 @@
+//! Helper and runtime together: real components, compiled by the real helper in its sandbox.
+//!
+//! The plugin is `tests/plugins/torture`, built by `cargo xtask plugins`.
+
+mod calls;
+mod cancel;
+mod compiler;
+mod grants;
+mod limits;
+mod world;
