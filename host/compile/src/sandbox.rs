@@ -26,13 +26,13 @@ const NOBODY: u32 = 65534;
 /// the whole process.
 pub fn give_up_rights() -> anyhow::Result<()> {
     close_descriptors().context("closing inherited descriptors")?;
-    limit_resources().context("limiting resources")?;
     set_no_new_privs(true).context("giving up new privileges")?;
     become_nobody().context("becoming nobody")?;
     // After the change of user, which would set it again.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("hiding from debuggers")?;
     give_up_files_and_network().context("setting up Landlock")?;
-    Ok(())
+    // Last, since Landlock needs a descriptor for a moment.
+    limit_resources().context("limiting resources")
 }
 
 fn close_descriptors() -> std::io::Result<()> {
