@@ -1,0 +1,634 @@
+//! The surface of the program: commands, flags and their help. `docs/cli.md`, man pages and
+//! completion all come from here.
+
+use crate::{
+    commands::complete,
+    config, duration,
+    output::{Format, Look},
+};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
+use clap_complete::{ArgValueCompleter, Shell};
+use std::{path::PathBuf, time::Duration};
+use windlass_types::{Fingerprint, NodeName, OperationName, PluginName, api};
+
+/// Operate a grid of storage nodes from one point.
+///
+/// A master knows the nodes, and which typed operations their plugins offer. This command asks it:
+/// look at nodes and operations, run an operation on many nodes at once, see what each answered.
+#[derive(Debug, Parser)]
+#[command(
+    name = "windlass",
+    version,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    styles = STYLES,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{ENVIRONMENT}\n\n{EXIT_CODES}"),
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default())
+    .placeholder(styling::AnsiColor::Cyan.on_default().dimmed());
+
+const EXAMPLES: &str = "\
+Examples:
+  windlass login https://master.example:7400 --ca-fingerprint sha256:…
+  windlass nodes list
+  windlass ops list
+  windlass run monitor.system.read --on 'n*'";
+
+const ENVIRONMENT: &str = "\
+Environment:
+  WINDLASS_URL             Address of the master; stored profiles are not looked at then
+  WINDLASS_TOKEN           Token to use instead of the stored one
+  WINDLASS_CA_FINGERPRINT  Fingerprint of the authority to trust
+  WINDLASS_CA_FILE         File with the certificate of the authority to trust
+  WINDLASS_PROFILE         Profile to use, like --profile
+  NO_COLOR                 No colours, like --no-color";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    All succeeded
+  1    The command itself failed: no connection, an error of the master, an unknown job
+  2    The command line makes no sense: flags, arguments, name of the operation
+  3    The job ran, and not every node succeeded
+  4    Denied: by the master, or by every node that did not succeed
+  130  Left with Ctrl-C while the job goes on";
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Form of the data on stdout.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+    /// Which stored login to use.
+    #[arg(long, global = true, env = "WINDLASS_PROFILE", hide_env = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// No colours, even on a terminal.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Tell each request on stderr.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+impl Global {
+    /// True where colours are not wanted at all.
+    pub fn colorless(&self) -> bool {
+        self.no_color || config::environment("NO_COLOR").is_some()
+    }
+
+    /// True where errors may be shown in colours.
+    pub fn color_on_stderr(&self) -> bool {
+        use std::io::IsTerminal as _;
+        !self.colorless() && std::io::stderr().is_terminal()
+    }
+
+    /// The look of text on stderr.
+    pub fn stderr_look(&self, stdout: &Look) -> Look {
+        Look { color: self.color_on_stderr(), ..stdout.clone() }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Login(Login),
+    /// Forget a stored login. The token itself stays good: see `tokens delete`.
+    Logout,
+    /// Show who you are to the master.
+    Whoami,
+    /// Look at nodes, and decide who belongs to the grid.
+    #[command(subcommand, arg_required_else_help = true)]
+    Nodes(Nodes),
+    /// Find operations and read about them.
+    #[command(subcommand, arg_required_else_help = true)]
+    Ops(Ops),
+    Run(Box<Run>),
+    /// Look at jobs, follow and cancel them.
+    #[command(subcommand, arg_required_else_help = true)]
+    Jobs(Jobs),
+    /// Make and remove tokens of operators.
+    #[command(subcommand, arg_required_else_help = true)]
+    Tokens(Tokens),
+    /// Read the audit log.
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(Audit),
+    /// Print the completion script of a shell.
+    ///
+    /// It completes names of operations and nodes too, by asking the master.
+    #[command(after_help = "\
+Examples:
+  source <(windlass completion bash)
+  windlass completion fish > ~/.config/fish/completions/windlass.fish")]
+    Completion {
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    #[command(after_help = "Examples:\n  windlass man /usr/local/share/man/man1")]
+    Man {
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Print the reference of all commands in Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+/// Store address and token of a master, after trying them.
+///
+/// The master prints the fingerprint of its authority when it is set up; with it this command knows
+/// that it speaks with the right one. Without `--ca-fingerprint` and `--ca-file` the fingerprint is
+/// shown, and asked about.
+///
+/// The token is asked for unless it is given; `--token` can be seen by other users of this machine.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  windlass login https://master.example:7400 --ca-fingerprint sha256:…
+  windlass login https://master.example:7400 --ca-file ca.pem --token-file - < token
+  windlass --profile lab login https://127.0.0.1:7400 --ca-fingerprint sha256:…")]
+pub struct Login {
+    /// Address of the operator API, such as `https://master.example:7400`.
+    pub url: String,
+    /// Fingerprint (SHA-256 of the public key) of the master's authority.
+    #[arg(long, value_parser = config::fingerprint, value_name = "FINGERPRINT", group = "trust")]
+    pub ca_fingerprint: Option<Fingerprint>,
+    /// File with the certificate of the master's authority (PEM).
+    #[arg(long, value_name = "FILE", group = "trust", value_hint = ValueHint::FilePath)]
+    pub ca_file: Option<PathBuf>,
+    /// The token.
+    #[arg(long, group = "secret")]
+    pub token: Option<String>,
+    /// File with the token; `-` for stdin.
+    #[arg(long, value_name = "FILE", group = "secret", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Nodes {
+    /// List nodes.
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  windlass nodes list
+  windlass nodes list --state pending
+  windlass nodes list -o json | jq '.[] | select(.online | not) | .name'"
+    )]
+    List {
+        /// Only nodes in this state.
+        #[arg(long, value_enum)]
+        state: Option<State>,
+        /// Show address, plugins and id too.
+        #[arg(short, long)]
+        wide: bool,
+    },
+    /// Show all about one node: facts, labels, flags, plugins.
+    #[command(after_help = "Examples:\n  windlass nodes show n1")]
+    Show {
+        #[command(flatten)]
+        node: NodeArg,
+    },
+    /// Accept a pending node into the grid.
+    ///
+    /// Compare the fingerprint with the one that `windlass-host` prints on the node itself: that is
+    /// what proves that it is the machine you mean.
+    #[command(after_help = "\
+Examples:
+  windlass nodes accept n1 --fingerprint sha256:…
+  windlass nodes accept n1 --name rack1-n1
+  windlass nodes accept --all-pending")]
+    Accept(Accept),
+    /// Refuse a pending node.
+    #[command(after_help = "Examples:\n  windlass nodes reject n1")]
+    Reject {
+        #[command(flatten)]
+        node: NodeArg,
+    },
+    /// Take a node out of the grid: its certificate counts no more, its session ends.
+    #[command(after_help = "Examples:\n  windlass nodes revoke n1")]
+    Revoke {
+        #[command(flatten)]
+        node: NodeArg,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Forget a node. Should the machine come back, it is a new one and waits for acceptance.
+    #[command(visible_alias = "rm", after_help = "Examples:\n  windlass nodes delete n1 --yes")]
+    Delete {
+        #[command(flatten)]
+        node: NodeArg,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Set labels (`key=value`) and remove them (`key-`).
+    #[command(
+        after_help = "Examples:\n  windlass nodes label n1 rack=a1 tier=hot\n  windlass nodes label n1 tier-"
+    )]
+    Label {
+        #[command(flatten)]
+        node: NodeArg,
+        /// `key=value` sets a label, `key-` removes it.
+        #[arg(required = true, value_name = "CHANGE")]
+        changes: Vec<String>,
+    },
+    /// Set flags (`+flag`) and remove them (`-flag`).
+    #[command(after_help = "\
+Examples:
+  windlass nodes flag n1 +maintenance
+  windlass nodes flag n1 -maintenance
+
+Options of the command go before the name of the node.")]
+    Flag {
+        #[command(flatten)]
+        node: NodeArg,
+        /// `+flag` sets a flag, `-flag` removes it.
+        #[arg(required = true, value_name = "CHANGE", allow_hyphen_values = true)]
+        changes: Vec<String>,
+    },
+    /// Make a join token: it lets one node in, once, without waiting for acceptance.
+    ///
+    /// Prints the token. It is shown this once only.
+    #[command(after_help = "\
+Examples:
+  windlass nodes join-token --ttl 15m --label rack=a1
+  windlass nodes join-token --list
+  windlass nodes join-token --delete ID")]
+    JoinToken(JoinToken),
+}
+
+/// A node.
+#[derive(Debug, Args)]
+pub struct NodeArg {
+    /// Name or id of the node.
+    #[arg(value_name = "NODE", add = ArgValueCompleter::new(complete::nodes))]
+    pub node: String,
+}
+
+/// Consent to what can't be taken back.
+#[derive(Debug, Args)]
+pub struct Consent {
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// Name or id of the node.
+    #[arg(required_unless_present = "all_pending", add = ArgValueCompleter::new(complete::nodes))]
+    pub node: Option<String>,
+    /// The fingerprint of the node, as it prints it itself; another one is refused.
+    #[arg(long, value_parser = config::fingerprint)]
+    pub fingerprint: Option<Fingerprint>,
+    /// Call it so, whatever name it asked for.
+    #[arg(long)]
+    pub name: Option<NodeName>,
+    /// Accept every node that waits, after showing their fingerprints.
+    #[arg(long, conflicts_with_all = ["node", "fingerprint", "name"])]
+    pub all_pending: bool,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinToken {
+    /// How long it is good for.
+    #[arg(long, default_value = "1h", value_parser = duration::parse, value_name = "DURATION")]
+    pub ttl: Duration,
+    /// Label for the node that uses it; may be repeated.
+    #[arg(long, value_parser = pair, value_name = "KEY=VALUE")]
+    pub label: Vec<(String, String)>,
+    /// List the join tokens instead, without their secrets.
+    #[arg(long, conflicts_with_all = ["ttl", "label", "delete"])]
+    pub list: bool,
+    /// Delete this join token instead.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["ttl", "label"])]
+    pub delete: Option<String>,
+}
+
+/// States of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    Pending,
+    Accepted,
+    Rejected,
+    Revoked,
+}
+
+impl From<State> for api::NodeState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Pending => api::NodeState::Pending,
+            State::Accepted => api::NodeState::Accepted,
+            State::Rejected => api::NodeState::Rejected,
+            State::Revoked => api::NodeState::Revoked,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ops {
+    /// List the operations that the nodes offer.
+    #[command(visible_alias = "ls", after_help = "Examples:\n  windlass ops list\n  windlass ops list zfs")]
+    List {
+        /// Only operations of this plugin.
+        plugin: Option<PluginName>,
+    },
+    /// Show what an operation does, what it takes and what it gives, with an example.
+    #[command(after_help = "\
+Examples:
+  windlass ops show zfs.pool.status
+  windlass ops show zfs.pool.status --schema > args.schema.json")]
+    Show {
+        /// Name of the operation.
+        #[arg(value_name = "OPERATION", add = ArgValueCompleter::new(complete::operations))]
+        name: OperationName,
+        /// Print the JSON Schema of the arguments instead.
+        #[arg(long)]
+        schema: bool,
+    },
+}
+
+/// Run an operation on nodes, and show what each answered.
+///
+/// Arguments are `key=value`, read by their type (see `windlass ops show`): a string takes the text
+/// as it is, a list takes the key once for each item or a JSON array, a record takes JSON or dotted
+/// keys (`layout.kind=mirror`). `key=@file` takes the content of a file, `key=@-` stdin; a text that
+/// begins with `@` is written `@@`.
+///
+/// All conditions given must hold for a node. The exit code tells whether every node succeeded.
+/// Ctrl-C cancels the job and waits for its end; a second one leaves it to itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  windlass run monitor.system.read --on 'n*'
+  windlass run zfs.pool.status --on n1 pool=tank -o json
+  windlass run zfs.dataset.list --label tier=hot --columns name,used_bytes
+  windlass run zfs.pool.list --where 'node.facts.os == \"debian\" && !(\"maintenance\" in node.flags)'
+  windlass run zfs.pool.status --all --args '{\"pool\": \"tank\"}' --dry-run")]
+pub struct Run {
+    /// Name of the operation.
+    #[arg(value_name = "OPERATION", add = ArgValueCompleter::new(complete::operations))]
+    pub operation: OperationName,
+    /// Arguments of the operation.
+    #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::arguments))]
+    pub words: Vec<String>,
+    #[command(flatten)]
+    pub target: Target,
+    /// Arguments as a JSON object, `@file` or `-` for stdin; `key=value` words replace its keys.
+    #[arg(long, value_name = "JSON", value_hint = ValueHint::FilePath)]
+    pub args: Option<String>,
+    /// Change nothing: record what would be changed, and show it.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// When every node must have answered, counted from now. Unless told, the operation's own timeout and ten seconds.
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+    /// Do not wait: print the id of the job.
+    #[arg(long, conflicts_with = "trace")]
+    pub detach: bool,
+    /// Show what the operation asked of each host.
+    #[arg(long)]
+    pub trace: bool,
+    #[command(flatten)]
+    pub view: View,
+    #[command(flatten)]
+    pub consent: Consent,
+}
+
+/// How results are shown.
+#[derive(Debug, Args)]
+pub struct View {
+    /// Show only these fields, in this order; `outer.inner` for fields of records.
+    #[arg(long, value_delimiter = ',', value_name = "FIELD,…")]
+    pub columns: Vec<String>,
+}
+
+/// Which nodes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Nodes")]
+pub struct Target {
+    /// Names, ids or globs over names (`n*`, `rack[12]-*`); may be repeated or joined by commas.
+    #[arg(long, value_name = "NODE", value_delimiter = ',', add = ArgValueCompleter::new(complete::nodes))]
+    pub on: Vec<String>,
+    /// Nodes with this label.
+    #[arg(long, value_parser = pair, value_name = "KEY=VALUE")]
+    pub label: Vec<(String, String)>,
+    /// Nodes with this flag.
+    #[arg(long, value_name = "FLAG")]
+    pub flag: Vec<String>,
+    /// Nodes with this fact.
+    #[arg(long, value_parser = pair, value_name = "KEY=VALUE")]
+    pub fact: Vec<(String, String)>,
+    /// Nodes for which this CEL expression over `node` holds.
+    #[arg(long, value_name = "CEL")]
+    pub r#where: Option<String>,
+    /// All accepted nodes.
+    #[arg(long, conflicts_with_all = ["on", "label", "flag", "fact", "where"])]
+    pub all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Jobs {
+    /// List jobs, the newest first.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  windlass jobs list\n  windlass jobs list --limit 5 -o json"
+    )]
+    List {
+        /// How many at most.
+        #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show a job and what its nodes answered.
+    #[command(after_help = "Examples:\n  windlass jobs show 0199a1b2\n  windlass jobs show 0199a1b2 -o json")]
+    Show {
+        #[command(flatten)]
+        job: JobArg,
+        #[command(flatten)]
+        view: View,
+    },
+    /// Follow a job to its end; the exit code is the one of `run`. Ctrl-C leaves it to itself.
+    #[command(after_help = "Examples:\n  windlass jobs watch 0199a1b2")]
+    Watch {
+        #[command(flatten)]
+        job: JobArg,
+        #[command(flatten)]
+        view: View,
+    },
+    /// Ask the nodes to stop a job. What has been done stays done.
+    #[command(after_help = "Examples:\n  windlass jobs cancel 0199a1b2")]
+    Cancel {
+        #[command(flatten)]
+        job: JobArg,
+    },
+    /// Show what the operation asked of its host: programs, files, probes, and by which rule.
+    #[command(
+        after_help = "Examples:\n  windlass jobs trace 0199a1b2\n  windlass jobs trace 0199a1b2 n1 -o json"
+    )]
+    Trace {
+        #[command(flatten)]
+        job: JobArg,
+        /// Only this node.
+        #[arg(add = ArgValueCompleter::new(complete::nodes))]
+        node: Option<String>,
+    },
+}
+
+/// A job.
+#[derive(Debug, Args)]
+pub struct JobArg {
+    /// Id of the job, or the beginning of it.
+    #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
+    pub job: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// List tokens, without their secrets.
+    #[command(visible_alias = "ls", after_help = "Examples:\n  windlass tokens list")]
+    List,
+    /// Make a token and print it. It is shown this once only.
+    #[command(after_help = "\
+Examples:
+  windlass tokens create night-shift --role operator
+  windlass tokens create ci --role viewer --ttl 30d > token")]
+    Create {
+        /// Who will use it; appears in the audit log.
+        name: String,
+        /// What it may do: each role includes the ones before it.
+        #[arg(long, value_enum)]
+        role: Role,
+        /// How long it is good for; for ever unless told.
+        #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
+        ttl: Option<Duration>,
+    },
+    /// Delete a token: it is no good from now on.
+    #[command(visible_alias = "rm", after_help = "Examples:\n  windlass tokens delete ID")]
+    Delete {
+        /// Id of the token.
+        id: String,
+    },
+}
+
+/// Roles of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Look at everything but audit log and tokens.
+    Viewer,
+    /// Run operations.
+    Operator,
+    /// Accept and remove nodes, make tokens, read the audit log.
+    Admin,
+}
+
+impl From<Role> for api::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Viewer => api::Role::Viewer,
+            Role::Operator => api::Role::Operator,
+            Role::Admin => api::Role::Admin,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List entries of the audit log.
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  windlass audit list\n  windlass audit list --after 1000 -o json"
+    )]
+    List {
+        /// How many at most.
+        #[arg(long, short = 'n', default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Only what follows the page that ended here.
+        #[arg(long, value_name = "SEQ")]
+        after: Option<String>,
+    },
+}
+
+/// `key=value`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected `key=value`".into()),
+    }
+}
+
+/// The whole surface.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The command line of this process. Ends the process where it makes no sense.
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_surface_is_sound() {
+        command().debug_assert();
+    }
+
+    fn visit(command: &clap::Command, path: &str, look: &mut dyn FnMut(&str, &clap::Command)) {
+        look(path, command);
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            visit(inner, &format!("{path} {}", inner.get_name()), look);
+        }
+    }
+
+    #[test]
+    fn every_command_and_flag_is_explained() {
+        visit(&command(), "windlass", &mut |path, command| {
+            assert!(command.get_about().is_some(), "`{path}` has no help");
+            let leaf = command.get_subcommands().next().is_none();
+            let plain = ["windlass logout", "windlass whoami"].contains(&path);
+            assert!(!leaf || plain || command.get_after_help().is_some(), "`{path}` has no example");
+            for arg in
+                command.get_arguments().filter(|arg| !["shell", "dir"].contains(&arg.get_id().as_str()))
+            {
+                assert!(arg.get_help().is_some(), "`{path}` does not explain `{}`", arg.get_id());
+            }
+        });
+    }
+
+    #[test]
+    fn examples_are_understood() {
+        visit(&command(), "windlass", &mut |path, command| {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter_map(|line| line.strip_prefix("  windlass ")) {
+                let line = line.split(['<', '>', '|']).next().unwrap_or_default();
+                let line = line.replace("sha256:…", &format!("sha256:{}", "a".repeat(64)));
+                let mut words = vec!["windlass".to_owned()];
+                for (index, part) in line.split('\'').enumerate() {
+                    match index % 2 {
+                        1 => words.push(part.to_owned()),
+                        _ => words.extend(part.split_whitespace().map(str::to_owned)),
+                    }
+                }
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    panic!("the example of `{path}` is wrong: {words:?}\n{error}");
+                }
+            }
+        });
+    }
+}

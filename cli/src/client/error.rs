@@ -1,0 +1,143 @@
+//! What goes wrong between here and the master, with what may help.
+
+use crate::exit::Exit;
+use rustls::CertificateError;
+use std::error::Error as _;
+use windlass_types::api::ApiError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No reply: no connection, no agreement on TLS, or it broke on the way.
+    #[error("cannot reach the master at `{url}`: {why}")]
+    Unreachable { url: String, why: String, hint: Option<String> },
+    #[error("the master at `{url}` gave no reply within {seconds} seconds")]
+    Silent { url: String, seconds: u64 },
+    /// The master said no.
+    #[error("{}{}", error.message, error.pointer.as_deref().filter(|pointer| !pointer.is_empty()).map(|pointer| format!(" (at `{pointer}`)")).unwrap_or_default())]
+    Api { status: u16, error: ApiError },
+    #[error("the reply to `{path}` is not understood")]
+    Reply {
+        path: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cannot set up the connection")]
+    Tls(#[from] windlass_identity::IdentityError),
+    #[error("cannot set up the connection")]
+    Setup(#[source] reqwest::Error),
+    /// The stream of events broke and did not come back.
+    #[error("lost the events of the job")]
+    EventsLost(#[source] Box<ClientError>),
+}
+
+impl ClientError {
+    pub(super) fn unreachable(url: &str, source: reqwest::Error) -> Self {
+        let (why, hint) = explain(&source);
+        ClientError::Unreachable { url: url.into(), why, hint }
+    }
+
+    /// An error from the body of a reply; from its status where the body is none of ours.
+    pub(super) fn of_reply(status: u16, body: &[u8]) -> Self {
+        let error = serde_json::from_slice(body).unwrap_or_else(|_| ApiError {
+            code: "no_api_error".into(),
+            message: format!("the master answered with http status {status}"),
+            hint: (300..500)
+                .contains(&status)
+                .then(|| "does the url name a windlass master, and its operator API?".into()),
+            pointer: None,
+        });
+        ClientError::Api { status, error }
+    }
+
+    /// The exit code it asks for.
+    pub fn exit(&self) -> Exit {
+        match self {
+            ClientError::Api { status: 401 | 403, .. } => Exit::Denied,
+            ClientError::Api { error, .. }
+                if matches!(error.code.as_str(), "unknown_operation" | "bad_arguments") =>
+            {
+                Exit::Usage
+            }
+            ClientError::EventsLost(inner) => inner.exit(),
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What may help.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ClientError::Unreachable { hint, .. } => hint.clone(),
+            ClientError::Api { status: 401, error } => Some(
+                error.hint.clone().unwrap_or_else(|| "log in with a token that is good: `windlass login`".into()),
+            ),
+            ClientError::Api { error, .. } => error.hint.clone(),
+            ClientError::Reply { .. } => {
+                Some("master and command line may be of different versions: compare `windlass whoami` and `windlass --version`".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// True when asking again may help: the master was away, not wrong.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ClientError::Unreachable { hint: None, .. } | ClientError::Silent { .. } => true,
+            ClientError::Unreachable { why, .. } => why == REFUSED,
+            ClientError::Api { status, .. } => matches!(status, 429 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}
+
+const REFUSED: &str = "connection refused";
+
+/// The root of a failed request in words, and what may help.
+fn explain(error: &reqwest::Error) -> (String, Option<String>) {
+    let mut cause = error.source();
+    let mut last = None;
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return explain_tls(tls);
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return explain_tls(tls);
+            }
+            if io.kind() == std::io::ErrorKind::ConnectionRefused {
+                return (REFUSED.into(), Some("is the master running, and is the address right?".into()));
+            }
+        }
+        last = Some(error.to_string());
+        cause = error.source();
+    }
+    match last {
+        _ if error.is_timeout() => ("no connection in time".into(), None),
+        Some(last) => (last, None),
+        None => (error.to_string(), None),
+    }
+}
+
+fn explain_tls(error: &rustls::Error) -> (String, Option<String>) {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            return (
+                "its certificate is not from the authority that you trust".into(),
+                Some("compare the fingerprint that the master prints with yours (`windlass login --ca-fingerprint …`); if they differ, someone may be in between".into()),
+            );
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "use a name that the certificate of the master holds (`server_names` in its configuration)",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => "compare the clocks of this machine and of the master",
+        rustls::Error::InvalidMessage(_) => {
+            "does the url name the operator API of a master (port 7400 by default)?"
+        }
+        _ => return (error.to_string(), None),
+    };
+    (error.to_string(), Some(hint.into()))
+}

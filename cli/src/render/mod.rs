@@ -1,0 +1,20 @@
+//! JSON and API replies to text for people. Nothing here prints, asks the time or looks at the
+//! terminal: all of that comes in as a [`Look`](crate::output::Look), so every view is a snapshot test.
+//!
+//! What a node says is foreign text: it passes [`text::clean`] before it reaches a terminal.
+
+pub mod fleet;
+pub mod job;
+pub mod layout;
+pub mod operation;
+pub mod outcome;
+pub mod results;
+pub mod scalar;
+pub mod table;
+pub mod text;
+pub mod time;
+pub mod trace;
+pub mod value;
+
+#[cfg(test)]
+pub mod fixtures;

@@ -1,0 +1,7 @@
+//! The real program against a master that plays its part: real TLS, real HTTP, real exit codes.
+
+mod exit_codes;
+mod fake;
+mod interrupts;
+mod output;
+mod surface;
