@@ -24,6 +24,8 @@ pub mod targets;
 
 mod connections;
 mod run;
+#[cfg(test)]
+mod testing;
 
 pub use config::Config;
 pub use run::{Listeners, RunError, run, run_with};

@@ -170,10 +170,27 @@ mod tests {
         assert_eq!(format!("{read:?}").replace("/.\"", "\""), format!("{config:?}"));
     }
 
+    #[tokio::test]
+    async fn init_makes_a_private_directory_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("new/grid");
+        let made =
+            init(&dir, &Listen::default(), &["master.example".into(), "localhost".into()]).await.unwrap();
+        assert!(made.admin_token.len() > 40, "{}", made.admin_token);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&dir), mode(&dir.join("ca/ca.key"))), (0o700, 0o600));
+        let config = Config::load(&made.config).unwrap();
+        assert_eq!(config.server_names, ["localhost", "127.0.0.1", "::1", "master.example"]);
+        assert_eq!(check(&config).unwrap(), made.ca_fingerprint);
+        let again = init(&dir, &Listen::default(), &[]).await.unwrap_err();
+        assert!(again.to_string().contains("initialised before"), "{again}");
+    }
+
     #[test]
     fn a_directory_open_to_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::new(dir.path());
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         Authority::create(&config.authority()).unwrap();
         std::fs::write(config.database(), "").unwrap();
         check(&config).unwrap();

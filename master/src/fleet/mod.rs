@@ -20,6 +20,8 @@ mod records;
 
 pub(crate) use admit::{Admission, Ask, EnrollRefused};
 pub(crate) use attach::{Announced, RenewRefused, Session, SessionRefused};
+#[cfg(test)]
+pub(crate) use live::OUTGOING;
 pub use live::Presence;
 pub use record::{Inventory, InventoryOperation, InventoryPlugin, NodeRecord};
 
