@@ -10,13 +10,26 @@
 //! getifaddrs(3). There are crates with parsers for `/proc`; the closest one, `procfs`, asserts
 //! and slices on what it reads, keeps averages in 32 bits and leaves escapes of mount points in.
 
+mod block;
+mod cpu;
+mod facts;
+mod kernel;
+mod memory;
+mod mounts;
+mod network;
+mod pressure;
 mod records;
+mod sensors;
+mod source;
+mod system;
 
+pub use kernel::{Address, Kernel, Live, Names, Space};
 pub use records::{
     BlockDevice, CpuInfo, Facts, LinkState, MemoryInfo, Mount, NetworkInterface, PressureInfo, PressureLine,
     ResourcePressure, Sensor, SensorValue, SystemInfo,
 };
-use std::path::{Path, PathBuf};
+use source::Source;
+use std::path::Path;
 
 /// Why a probe has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,66 +45,97 @@ pub enum ProbeError {
 /// Reads what a node is and how it does.
 #[derive(Debug)]
 pub struct Probes {
-    root: PathBuf,
+    source: Source,
+    kernel: Box<dyn Kernel>,
 }
 
 impl Probes {
     /// Probes of this machine.
     pub fn system() -> Probes {
-        Probes::new(Path::new("/"))
+        Probes::with_kernel(Path::new("/"), Box::new(Live))
     }
 
-    /// Probes of files below a directory.
+    /// Probes of files captured below a directory. What is not in files (space of filesystems,
+    /// addresses of interfaces) is unknown there.
     pub fn new(root: &Path) -> Probes {
-        Probes { root: root.to_owned() }
+        Probes::with_kernel(root, Box::new(kernel::Captured(Source::new(root))))
     }
 
-    fn pending<T>(&self) -> Result<T, ProbeError> {
-        Err(ProbeError::Unsupported(format!("probe below {} yet", self.root.display())))
+    /// Probes of files below a directory, and of this for the rest.
+    pub fn with_kernel(root: &Path, kernel: Box<dyn Kernel>) -> Probes {
+        Probes { source: Source::new(root), kernel }
     }
 
     /// The machine and its system.
+    ///
+    /// # Errors
+    /// As all probes: if this node has no such thing, or a source can't be read or understood.
     pub fn system_info(&self) -> Result<SystemInfo, ProbeError> {
-        self.pending()
+        system::read(&self.source, &*self.kernel)
     }
 
     /// Load and use of the processors.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn cpu(&self) -> Result<CpuInfo, ProbeError> {
-        self.pending()
+        cpu::read(&self.source)
     }
 
     /// Memory and swap.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn memory(&self) -> Result<MemoryInfo, ProbeError> {
-        self.pending()
+        memory::read(&self.source)
     }
 
     /// Pressure on processors, memory and input/output.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`]; unsupported where the kernel counts no pressure.
     pub fn pressure(&self) -> Result<PressureInfo, ProbeError> {
-        self.pending()
+        pressure::read(&self.source)
     }
 
     /// Block devices but for partitions, empty loop devices and RAM disks, sorted by name.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn block_devices(&self) -> Result<Vec<BlockDevice>, ProbeError> {
-        self.pending()
+        block::read(&self.source)
     }
 
     /// Mounted filesystems in the order of the kernel, without pseudo filesystems such as proc.
+    /// Those of a network are not asked for their space: they might never answer.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn mounts(&self) -> Result<Vec<Mount>, ProbeError> {
-        self.pending()
+        mounts::read(&self.source, &*self.kernel)
     }
 
     /// Network interfaces, sorted by name.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn network(&self) -> Result<Vec<NetworkInterface>, ProbeError> {
-        self.pending()
+        network::read(&self.source, &*self.kernel)
     }
 
     /// Sensors, sorted by chip and label. An empty list where the machine has none.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn sensors(&self) -> Result<Vec<Sensor>, ProbeError> {
-        self.pending()
+        sensors::read(&self.source)
     }
 
     /// What a master may select nodes by.
+    ///
+    /// # Errors
+    /// As [`Probes::system_info`].
     pub fn facts(&self) -> Result<Facts, ProbeError> {
-        self.pending()
+        facts::read(&self.source, &*self.kernel)
     }
 }

@@ -174,7 +174,7 @@ pub struct Mount {
 
 /// State of a network interface (RFC 2863).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum LinkState {
     /// Ready to pass packets.
     Up,
@@ -229,7 +229,7 @@ pub struct NetworkInterface {
 
 /// What a sensor measures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum SensorValue {
     /// Temperature in degrees Celsius.
     TemperatureCelsius(f64),
@@ -256,7 +256,7 @@ pub struct Sensor {
     pub alarm: bool,
 }
 
-/// What a master may select nodes by. Everything in it stays the same while the node is up.
+/// What a master may select nodes by: what seldom changes while the node is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Identifier of the system, such as `debian`.
