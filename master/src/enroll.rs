@@ -80,7 +80,12 @@ impl Enrollment {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             let ask = self.ask(&request, &csr, peer)?;
             let max_pending = usize::try_from(self.config.enroll.max_pending).unwrap_or(usize::MAX);
-            let Admission { node, name_taken } = self.fleet.admit(ask, max_pending).await.map_err(status)?;
+            let Admission { node, name_taken, joined } =
+                self.fleet.admit(ask, max_pending).await.map_err(status)?;
+            if joined {
+                // An operator has vouched for this one: a whole rack may join at once.
+                self.rate.give_back(peer.address.ip());
+            }
             let mut reply = EnrollReply {
                 node_id: node.id.to_string(),
                 node_name: node.name.to_string(),
@@ -248,6 +253,14 @@ impl RateLimit {
         *bucket = (if enough { tokens - 1.0 } else { tokens }, now);
         enough
     }
+
+    /// A request that should not have counted.
+    pub fn give_back(&self, address: IpAddr) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((tokens, _)) = buckets.get_mut(&network(address)) {
+            *tokens = (*tokens + 1.0).min(self.burst);
+        }
+    }
 }
 
 /// A whole /64 of IPv6 belongs to one subscriber.
@@ -271,6 +284,8 @@ mod tests {
         assert!(limit.take(two, now), "others are not affected");
         let later = now + Duration::from_millis(1100);
         assert_eq!([(); 3].map(|()| limit.take(one, later)), [true, true, false]);
+        limit.give_back(one);
+        assert_eq!([(); 2].map(|()| limit.take(one, later)), [true, false]);
         let [near, far] = ["2001:db8::1", "2001:db8::ffff"].map(|text| text.parse().unwrap());
         assert_eq!(network(near), network(far));
         assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), one);

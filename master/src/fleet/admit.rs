@@ -40,6 +40,8 @@ pub(crate) struct Admission {
     pub node: Arc<NodeRecord>,
     /// The name it asks for belongs to another node.
     pub name_taken: bool,
+    /// It has used a join token up.
+    pub joined: bool,
 }
 
 /// Why a request was turned away.
@@ -86,7 +88,7 @@ impl Fleet {
         if let Some(node) = &known {
             node.presence.seen();
             if node.state != NodeState::Pending {
-                return Ok(Admission { node: node.clone(), name_taken: false });
+                return Ok(Admission { node: node.clone(), name_taken: false, joined: false });
             }
         }
         let token = match &ask.join_token {
@@ -141,7 +143,7 @@ impl Fleet {
             tracing::info!(node = %node.id, name = %node.name, key = %node.fingerprint, "a node asks to join");
             self.publish(node.id, ChangeKind::Pending);
         }
-        Ok(Admission { node, name_taken })
+        Ok(Admission { node, name_taken, joined: state == NodeState::Accepted })
     }
 
     /// False when the token was used by somebody else since it was checked.

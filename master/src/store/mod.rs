@@ -119,9 +119,8 @@ impl Store {
             let running = work(connection);
             Box::pin(async move {
                 let result = running.await;
-                let reply: Box<dyn FnOnce(bool) + Send>;
                 let keep = result.is_ok();
-                reply = Box::new(move |committed| {
+                let reply: Box<dyn FnOnce(bool) + Send> = Box::new(move |committed| {
                     let result = if keep && !committed { Err(StoreError::Closed.into()) } else { result };
                     // Nobody waits any more: the write stays, as if the answer had been lost.
                     let _ = answer.send(result);

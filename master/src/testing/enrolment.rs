@@ -239,6 +239,18 @@ async fn strangers_have_limits() {
 }
 
 #[tokio::test]
+async fn hosts_with_tokens_are_not_slowed_down() {
+    let rig = Rig::start_with(|config| {
+        config.enroll.burst = 2;
+        config.enroll.requests_per_second = 1;
+    })
+    .await;
+    for n in 0..10 {
+        rig.join(&format!("n{n}")).await;
+    }
+}
+
+#[tokio::test]
 async fn an_accepted_key_gets_its_certificate_again_but_not_while_it_is_connected() {
     let rig = Rig::start().await;
     let host = rig.join("n1").await;
