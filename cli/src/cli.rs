@@ -138,6 +138,7 @@ Examples:
     /// Write the man pages into a directory.
     #[command(after_help = "Examples:\n  windlass man /usr/local/share/man/man1")]
     Man {
+        /// The directory; made where it is missing.
         #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
     },
@@ -386,8 +387,6 @@ pub struct Run {
     /// Arguments of the operation.
     #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::arguments))]
     pub words: Vec<String>,
-    #[command(flatten)]
-    pub target: Target,
     /// Arguments as a JSON object, `@file` or `-` for stdin; `key=value` words replace its keys.
     #[arg(long, value_name = "JSON", value_hint = ValueHint::FilePath)]
     pub args: Option<String>,
@@ -407,6 +406,9 @@ pub struct Run {
     pub view: View,
     #[command(flatten)]
     pub consent: Consent,
+    // Last, because its heading holds for all that follows.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// How results are shown.

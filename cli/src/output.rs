@@ -4,15 +4,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
-/// Form of the data on stdout.
+/// Form of the data on stdout: tables for people, JSON and YAML in full for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// Tables and text for people.
     #[default]
     Table,
-    /// JSON, complete.
     Json,
-    /// YAML, complete.
     Yaml,
 }
 

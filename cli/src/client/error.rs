@@ -30,6 +30,17 @@ pub enum ClientError {
     EventsLost(#[source] Box<ClientError>),
 }
 
+/// Errors of the API that come from what was typed (`docs/errors.md`).
+const USAGE: [&str; 7] = [
+    "unknown_operation",
+    "planned_operation",
+    "bad_arguments",
+    "bad_deadline",
+    "bad_target",
+    "bad_where",
+    "bad_change",
+];
+
 impl ClientError {
     pub(super) fn unreachable(url: &str, source: reqwest::Error) -> Self {
         let (why, hint) = explain(&source);
@@ -53,11 +64,7 @@ impl ClientError {
     pub fn exit(&self) -> Exit {
         match self {
             ClientError::Api { status: 401 | 403, .. } => Exit::Denied,
-            ClientError::Api { error, .. }
-                if matches!(error.code.as_str(), "unknown_operation" | "bad_arguments") =>
-            {
-                Exit::Usage
-            }
+            ClientError::Api { error, .. } if USAGE.contains(&error.code.as_str()) => Exit::Usage,
             ClientError::EventsLost(inner) => inner.exit(),
             _ => Exit::Failed,
         }
@@ -99,21 +106,30 @@ fn explain(error: &reqwest::Error) -> (String, Option<String>) {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return explain_tls(tls);
         }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return explain_tls(tls);
-            }
-            if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                return (REFUSED.into(), Some("is the master running, and is the address right?".into()));
-            }
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
+        {
+            return (REFUSED.into(), Some("is the master running, and is the address right?".into()));
         }
         last = Some(error.to_string());
-        cause = error.source();
+        cause = next_cause(error);
     }
     match last {
         _ if error.is_timeout() => ("no connection in time".into(), None),
         Some(last) => (last, None),
         None => (error.to_string(), None),
+    }
+}
+
+/// The cause of an error. An `io::Error` that carries another one does not name it as its source:
+/// it names the source of that one.
+fn next_cause<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(carried) => Some(carried),
+        None => error.source(),
     }
 }
 

@@ -20,7 +20,15 @@ pub fn markdown() -> String {
 
 fn section(command: &clap::Command, path: &str, out: &mut String) {
     let level = "#".repeat(path.split(' ').count().min(2) + 1);
-    let help = command.clone().term_width(WIDTH).render_long_help().to_string();
+    let mut command = command.clone().term_width(WIDTH);
+    if path.contains(' ') {
+        // The global options stand once, with the program itself.
+        command = command.mut_args(|arg| {
+            let once = arg.is_global_set() || arg.get_id() == "help";
+            arg.hide(once)
+        });
+    }
+    let help = command.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     let help = help.join("\n");
     _ = write!(out, "\n{level} `{path}`\n\n```text\n{}\n```\n", help.trim_end());

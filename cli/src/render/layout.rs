@@ -13,6 +13,8 @@ pub struct NodeRow {
 
 /// What is aimed at where stdout is no terminal: a table, not a mile-long line.
 const UNBOUNDED: usize = 160;
+/// Where a column is a node its cells may be folded, but not narrower than this.
+const FOLD: usize = 24;
 
 /// A table of records, and how many columns were left out of it.
 ///
@@ -36,7 +38,7 @@ pub fn records(rows: &[NodeRow], columns: &[String], look: &Look) -> (String, us
         return (all.render(look), 0);
     }
     let turned = by_column(rows, &names);
-    if look.width.is_none() || turned.width() <= width || rows.len() == 1 {
+    if look.width.is_none() || turned.width_folded(FOLD) <= width || rows.len() == 1 {
         return (turned.render(look), 0);
     }
     let mut shown = names.len();
@@ -68,7 +70,7 @@ fn by_row(rows: &[NodeRow], names: &[&str]) -> Grid {
 }
 
 fn by_column(rows: &[NodeRow], names: &[&str]) -> Grid {
-    let mut grid = Grid::new(["node"].into_iter().chain(rows.iter().map(|row| row.name.as_str())));
+    let mut grid = Grid::named(["NODE"].into_iter().chain(rows.iter().map(|row| row.name.as_str())));
     grid.row([Tone::Faint.text("outcome")].into_iter().chain(rows.iter().map(|row| row.outcome.clone())));
     for name in names {
         let cells = rows.iter().map(|row| Text::from(value(row, name)));

@@ -193,6 +193,10 @@ pub fn example(info: &OperationInfo) -> String {
     for param in &info.operation.signature.params {
         let value = match sample(&param.name, &param.shape) {
             serde_json::Value::String(text) => text,
+            // A list of one word is written as the word.
+            serde_json::Value::Array(items) if matches!(&items[..], [serde_json::Value::String(_)]) => {
+                items[0].as_str().unwrap_or_default().to_owned()
+            }
             other => other.to_string(),
         };
         words.push(format!("{}={value}", param.name));

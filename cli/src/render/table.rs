@@ -75,10 +75,12 @@ impl Tone {
 impl Grid {
     /// An empty table. Headings are shown in capitals.
     pub fn new<S: AsRef<str>>(header: impl IntoIterator<Item = S>) -> Self {
-        Grid {
-            header: header.into_iter().map(|name| name.as_ref().to_uppercase()).collect(),
-            rows: Vec::new(),
-        }
+        Grid::named(header.into_iter().map(|name| name.as_ref().to_uppercase()))
+    }
+
+    /// An empty table with headings as they are, because they are names themselves.
+    pub fn named<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
+        Grid { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     pub fn row<T: Into<Text>>(&mut self, cells: impl IntoIterator<Item = T>) {
@@ -87,6 +89,11 @@ impl Grid {
 
     /// Columns of the terminal that it needs.
     pub fn width(&self) -> usize {
+        self.width_folded(usize::MAX)
+    }
+
+    /// The same where cells are folded at so many columns.
+    pub fn width_folded(&self, most: usize) -> usize {
         let widths = (0..self.header.len()).map(|column| {
             let cell =
                 |row: &Vec<Text>| row.get(column).map_or(0, |cell| console::measure_text_width(&cell.text));
@@ -97,7 +104,7 @@ impl Grid {
                 .max()
                 .unwrap_or(0)
         });
-        widths.sum::<usize>() + 2 * self.header.len().saturating_sub(1)
+        widths.map(|width| width.min(most)).sum::<usize>() + 2 * self.header.len().saturating_sub(1)
     }
 
     /// The text of the table, each line ended, cells folded where the terminal is too narrow.

@@ -18,6 +18,10 @@ pub fn table(trace: &JobTrace, look: &Look) -> String {
     }
     let mut grid = Grid::new(["at", "took", "call", "what", "result", "rule"]);
     for entry in &trace.entries {
+        if let TraceDetail::Dropped { .. } = entry.detail {
+            grid.row(["", "", "", &what(entry), "", ""]);
+            continue;
+        }
         let (verdict, tone) = verdict(&entry.verdict);
         let plain = |text: String| Text::from(text);
         grid.row([

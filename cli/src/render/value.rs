@@ -60,9 +60,9 @@ pub fn flat(
     for key in ordered(object, shape) {
         let value = &object[key];
         let inner = member(shape, key);
-        match scalar::line(key, value, look) {
-            Some(line) if !is_record(value, inner) => cells.push((clean(key), line)),
-            _ => {
+        match cell(key, value, inner, look) {
+            Some(line) => cells.push((clean(key), line)),
+            None => {
                 let nested = flat(value.as_object()?, inner, look)?;
                 cells.extend(nested.into_iter().map(|(name, cell)| (format!("{}.{name}", clean(key)), cell)));
             }
@@ -71,9 +71,16 @@ pub fn flat(
     Some(cells)
 }
 
-/// A record with one field looks like a case of a variant: the type tells, where there is one.
-fn is_record(value: &Value, shape: Option<&Shape>) -> bool {
-    value.is_object() && matches!(shape.map(strip), Some(Shape::Record { .. }))
+/// A value on one line, or none for what needs more room. A record with one field looks like a case
+/// of a variant: the type tells, where there is one.
+fn cell(field: &str, value: &Value, shape: Option<&Shape>, look: &Look) -> Option<String> {
+    let record = |shape: Option<&Shape>| matches!(shape.map(strip), Some(Shape::Record { .. }));
+    let roomy = match value {
+        Value::Object(_) => record(shape),
+        Value::Array(items) => !items.is_empty() && record(item(shape)),
+        _ => false,
+    };
+    if roomy { None } else { scalar::line(field, value, look) }
 }
 
 /// The records of a list as a table; none if they are no flat records.
@@ -118,14 +125,11 @@ fn is_tree(items: &[Value]) -> bool {
 
 /// A value of any depth, each line ended.
 pub fn outline(value: &Value, shape: Option<&Shape>, look: &Look) -> String {
-    match value {
-        Value::Object(object) if is_record(value, shape) || scalar::line("", value, look).is_none() => {
-            self::object(object, shape, look)
-        }
-        Value::Array(items) if !items.is_empty() && scalar::line("", value, look).is_none() => {
-            self::list(items, item(shape), look)
-        }
-        value => format!("{}\n", scalar::line("", value, look).unwrap_or_default()),
+    match (cell("", value, shape, look), value) {
+        (Some(line), _) => format!("{line}\n"),
+        (None, Value::Object(object)) => self::object(object, shape, look),
+        (None, Value::Array(items)) => self::list(items, item(shape), look),
+        (None, other) => format!("{}\n", scalar::brief(other, look)),
     }
 }
 
@@ -136,13 +140,13 @@ fn object(object: &Map<String, Value>, shape: Option<&Shape>, look: &Look) -> St
     for key in keys {
         let (value, inner) = (&object[key], member(shape, key));
         let name = clean(key);
-        match scalar::line(key, value, look) {
-            Some(line) if !is_record(value, inner) => {
+        match cell(key, value, inner, look) {
+            Some(line) => {
                 let label = Tone::Faint.paint(&format!("{name:width$}"), look);
                 out.push_str(format!("{label}  {line}").trim_end());
                 out.push('\n');
             }
-            _ => {
+            None => {
                 out.push_str(&format!("{}\n", Tone::Faint.paint(&name, look)));
                 out.push_str(&indent(&outline(value, inner, &narrower(look)), 2));
             }

@@ -22,7 +22,7 @@ fn grid() -> Vec<JobNode> {
 fn records_stand_in_one_table() {
     let shape = report();
     insta::assert_snapshot!("records_wide", show(&grid(), Some(&shape), &[], Some(140)));
-    insta::assert_snapshot!("records_turned", show(&grid(), Some(&shape), &[], Some(115)));
+    insta::assert_snapshot!("records_turned", show(&grid(), Some(&shape), &[], Some(112)));
     insta::assert_snapshot!("records_narrow", show(&grid(), Some(&shape), &[], Some(60)));
     insta::assert_snapshot!("records_chosen", show(&grid(), Some(&shape), &["memory", "os"], Some(60)));
     insta::assert_snapshot!("record_of_one_node", show(&grid()[..1], Some(&shape), &[], Some(60)));
