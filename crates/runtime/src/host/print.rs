@@ -8,6 +8,7 @@ use crate::trace::{MAX_LINE_BYTES, Recorder};
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
+    io::BufRead as _,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -117,14 +118,20 @@ impl Printer {
 
     fn print(&self, bytes: &[u8]) {
         let mut lines = self.lock();
-        let mut parts = bytes.split(|byte| *byte == b'\n');
-        let last = parts.next_back().unwrap_or_default();
-        for part in parts {
-            lines.extend(part);
-            let text = lines.end();
-            line(&self.trace, &self.about, self.function, self.level, &text);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let all = rest;
+            // The search of the standard library is a fast one. Reading from memory can't fail.
+            let read = rest.skip_until(b'\n').unwrap_or(all.len());
+            match all[..read].strip_suffix(b"\n") {
+                Some(part) => {
+                    lines.extend(part);
+                    let text = lines.end();
+                    line(&self.trace, &self.about, self.function, self.level, &text);
+                }
+                None => lines.extend(&all[..read]),
+            }
         }
-        lines.extend(last);
     }
 
     pub(super) fn flush(&self) {

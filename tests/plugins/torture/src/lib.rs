@@ -40,8 +40,8 @@ impl limits::Guest for Torture {
     }
 
     fn print(mebibytes: u32) -> u64 {
-        let line = "x".repeat(1023);
-        for _ in 0..u64::from(mebibytes) << 10 {
+        let line = "x".repeat(8191);
+        for _ in 0..u64::from(mebibytes) << 7 {
             println!("{line}");
         }
         u64::from(mebibytes) << 20
