@@ -65,6 +65,8 @@ pub struct Config {
     pub plugins_dir: Option<PathBuf>,
     /// `windlass-compile`.
     pub compile_helper: PathBuf,
+    /// Compiled plugins, a folder that only the host's user can open.
+    pub compiled_dir: PathBuf,
     /// Operations that run at once.
     pub workers: usize,
     /// Accepted operations that may wait for a worker.
@@ -173,6 +175,7 @@ struct File {
     state_dir: Option<PathBuf>,
     plugins_dir: Option<PathBuf>,
     compile_helper: Option<PathBuf>,
+    compiled_dir: Option<PathBuf>,
     workers: Option<usize>,
     queue: Option<usize>,
     drain_seconds: Option<u64>,
@@ -303,11 +306,13 @@ impl Config {
             .parse(&file.log.level)
             .map_err(|error| wrong("log.level", error.to_string()))?;
 
+        let state_dir = absolute(file.state_dir.unwrap_or_else(|| "/var/lib/windlass-host".into()));
         Ok(Config {
             name,
             masters,
             authority,
-            state_dir: absolute(file.state_dir.unwrap_or_else(|| "/var/lib/windlass-host".into())),
+            compiled_dir: file.compiled_dir.map_or_else(|| state_dir.join("compiled"), absolute),
+            state_dir,
             plugins_dir: file.plugins_dir.map(absolute),
             compile_helper: match file.compile_helper {
                 Some(path) => absolute(path),

@@ -53,8 +53,8 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
     assert_eq!(
         message("worker = 3"),
         "`/etc/windlass/host.toml` line 3: unknown field `worker`, expected one of `name`, `masters`, \
-         `ca_fingerprint`, `ca_file`, `state_dir`, `plugins_dir`, `compile_helper`, `workers`, `queue`, \
-         `drain_seconds`, `join_token`, `join_token_file`, `log`, `plugins`; did you mean `workers`?"
+         `ca_fingerprint`, `ca_file`, `state_dir`, `plugins_dir`, `compile_helper`, `compiled_dir`, \
+         `workers`, `queue`, `drain_seconds`, `join_token`, `join_token_file`, `log`, `plugins`; did you mean `workers`?"
     );
     assert!(message("[[masters]]\nhots = \"x\"").contains("line 4"));
     assert!(message("[plugins.zfs]\nconfiguraton = {}").contains("did you mean `configuration`?"));

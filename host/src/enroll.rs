@@ -71,6 +71,7 @@ impl Enrolment<'_> {
             }
         };
         let mut stay: Option<Endpoint> = None;
+        let mut asked: Option<Endpoint> = None;
         loop {
             let endpoint = match stay.take() {
                 Some(endpoint) => Ok(endpoint),
@@ -85,7 +86,13 @@ impl Enrolment<'_> {
                 }
             };
             let began = Instant::now();
-            match self.ask(&endpoint).await {
+            // The first answer at once, so that whoever watches learns what to do; then wait for news.
+            let wait = if asked.replace(endpoint.clone()).as_ref() == Some(&endpoint) {
+                WAIT
+            } else {
+                Duration::ZERO
+            };
+            match self.ask(&endpoint, wait).await {
                 Ok(Reply::Accepted(certificate)) => {
                     tracing::info!(node = %certificate.node.id, "accepted by {endpoint}");
                     return *certificate;
@@ -141,7 +148,7 @@ impl Enrolment<'_> {
         )
     }
 
-    async fn ask(&self, endpoint: &Endpoint) -> Result<Reply, Problem> {
+    async fn ask(&self, endpoint: &Endpoint, wait: Duration) -> Result<Reply, Problem> {
         let own = |error: String| Problem::new(Remedy::RetrySlowly, error, "");
         let tls = client_config(self.credentials.trust(), None, &["h2"]).map_err(|e| own(e.to_string()))?;
         let options = ChannelOptions { dial: Some(endpoint.address), ..ChannelOptions::default() };
@@ -154,7 +161,7 @@ impl Enrolment<'_> {
             name: self.config.name.to_string(),
             join_token: self.token()?,
             facts_json: if facts.len() <= FACTS_BYTES { facts.into() } else { "{}".into() },
-            wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             host_version: env!("CARGO_PKG_VERSION").into(),
             nonce: nonce.to_vec().into(),
         };

@@ -77,7 +77,7 @@ pub fn explain(status: &Status, peer: &str) -> Problem {
         Code::AlreadyExists => Problem::new(
             Remedy::RetrySlowly,
             format!("{peer} has a live session of another process with this node's identity: {said}"),
-            "was the state folder copied to a second machine? give the copy a state folder of its own",
+            "a copy of a state_dir, on this machine or another, needs an empty one instead",
         ),
         Code::Unimplemented | Code::FailedPrecondition => Problem::new(
             Remedy::RetrySlowly,

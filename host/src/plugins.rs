@@ -146,7 +146,7 @@ fn loader(config: &Config) -> Loader {
     Loader {
         dir: config.plugins_dir.clone(),
         settings: config.plugins.clone(),
-        compiler: Compiler::new(config.compile_helper.clone(), config.state_dir.join("compiled")),
+        compiler: Compiler::new(config.compile_helper.clone(), config.compiled_dir.clone()),
     }
 }
 

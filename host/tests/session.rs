@@ -233,7 +233,7 @@ async fn a_copied_identity_is_told_what_it_is() {
     master.behave(|behaviour| behaviour.refuse = Some(Status::already_exists("a copied key may be in use")));
     let mut host = Running::start(master.config(dir.path(), ""), &engine).await;
     let state = host.says("a copied key may be in use").await.to_string();
-    assert!(state.contains("was the state folder copied"), "{state}");
+    assert!(state.contains("needs an empty one instead"), "{state}");
     host.stop().await;
 }
 
