@@ -7,6 +7,7 @@ use std::{
     os::unix::{net::UnixDatagram, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running program. Dropping it kills the program.
 #[derive(Debug)]
 pub struct Daemon {
-    child: Child,
+    child: Mutex<Child>,
     log: PathBuf,
 }
 
@@ -34,7 +35,7 @@ impl Daemon {
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let mut command = command;
         command.env("NOTIFY_SOCKET", &socket_path);
-        let mut daemon = Self::spawn(command, log)?;
+        let daemon = Self::spawn(command, log)?;
         let start = Instant::now();
         let mut message = [0; 4096];
         loop {
@@ -43,7 +44,7 @@ impl Daemon {
             {
                 break;
             }
-            if let Some(status) = daemon.child.try_wait()? {
+            if let Some(status) = daemon.child().try_wait()? {
                 bail!("the program ended ({status}) before it was ready:\n{}", daemon.log_tail());
             }
             if start.elapsed() > PATIENCE {
@@ -69,12 +70,12 @@ impl Daemon {
             });
         }
         let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
-        Ok(Daemon { child, log: log.to_owned() })
+        Ok(Daemon { child: Mutex::new(child), log: log.to_owned() })
     }
 
     /// Process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child().id()
     }
 
     /// What it has printed so far.
@@ -82,7 +83,12 @@ impl Daemon {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    fn log_tail(&self) -> String {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last lines it has printed.
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
@@ -93,7 +99,7 @@ impl Daemon {
     /// # Errors
     /// If the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        let pid = i32::try_from(self.child().id()).ok().and_then(Pid::from_raw).context("a process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -101,9 +107,9 @@ impl Daemon {
     ///
     /// # Errors
     /// If it can't be waited for.
-    pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+    pub fn kill(self) -> Result<()> {
+        self.child().kill()?;
+        self.child().wait()?;
         Ok(())
     }
 
@@ -111,7 +117,7 @@ impl Daemon {
     ///
     /// # Errors
     /// If it does not end in time.
-    pub fn terminate(mut self) -> Result<ExitStatus> {
+    pub fn terminate(self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait()
     }
@@ -120,10 +126,10 @@ impl Daemon {
     ///
     /// # Errors
     /// If it does not end in time.
-    pub fn wait(&mut self) -> Result<ExitStatus> {
+    pub fn wait(&self) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child().try_wait()? {
                 return Ok(status);
             }
             if start.elapsed() > PATIENCE {
@@ -135,15 +141,16 @@ impl Daemon {
     }
 
     /// True while it runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    pub fn is_running(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         // It may have ended already; either way it is reaped here.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }

@@ -9,7 +9,11 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
+
+/// How long a host may take for one step. Less than `until` allows, so that its log is shown.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What a grid is made of.
 #[derive(Debug, Clone)]
@@ -205,7 +209,7 @@ impl Grid {
         text += "state_dir = \"state\"\nplugins_dir = \"plugins\"\n";
         writeln!(text, "compile_helper = {:?}", self.binaries.program("windlass-compile"))?;
         if let Some(cache) = &self.options.compile_cache {
-            writeln!(text, "compile_cache = {cache:?}")?;
+            writeln!(text, "compiled_dir = {cache:?}")?;
         }
         text += &self.options.host_config;
         writeln!(text, "\n[[masters]]\nnodes = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"")?;
@@ -241,11 +245,27 @@ impl Grid {
     /// # Errors
     /// If the master refuses.
     pub fn accept(&self, name: &str) -> Result<()> {
-        let node = until(&format!("{name} asks to join"), || self.node(name));
+        let node = self.until(name, "it asks to join", || self.node(name));
         let fingerprint = node["fingerprint"].as_str().context("a node has a fingerprint")?.to_owned();
         let output = self.windlass(&["nodes", "accept", name, "--fingerprint", &fingerprint]);
         ensure!(output.code == 0, "accepting {name}: {output:#?}");
         Ok(())
+    }
+
+    /// Wait for a condition that a host brings about.
+    ///
+    /// # Panics
+    /// If the host ends, or a minute passes; the message holds the end of its log.
+    #[track_caller]
+    fn until<T>(&self, name: &str, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let host = self.hosts.get(name);
+        let log = || host.map(Daemon::log_tail).unwrap_or_default();
+        let start = Instant::now();
+        until(&format!("{name}: {what}"), || {
+            assert!(host.is_none_or(Daemon::is_running), "{name} ended before this: {what}\n{}", log());
+            assert!(start.elapsed() < PATIENCE, "{name}: not within {PATIENCE:?}: {what}\n{}", log());
+            ask()
+        })
     }
 
     /// What the master knows about a node.
@@ -256,7 +276,7 @@ impl Grid {
 
     /// Wait until a node has a session and has told its plugins.
     pub fn wait_online(&self, name: &str) {
-        until(&format!("{name} is online"), || self.node(name).filter(|node| node["online"] == true));
+        self.until(name, "it is online", || self.node(name).filter(|node| node["online"] == true));
         for plugin in &self.options.plugins {
             until(&format!("the master knows the operations of {plugin}"), || {
                 let output = self.windlass(&["ops", "list", plugin, "-o", "json"]);

@@ -141,7 +141,7 @@ fn a_copied_key_does_not_work_beside_the_original() {
 #[test]
 fn a_host_that_is_told_to_stop_says_goodbye() {
     let (_dir, mut grid) = start(&["n1"]);
-    let mut host = grid.take_host("n1");
+    let host = grid.take_host("n1");
     host.signal(Signal::TERM).unwrap();
     assert_eq!(host.wait().unwrap().code(), Some(0));
     grid.wait_offline("n1");
