@@ -263,9 +263,10 @@ impl Fleet {
 
     /// Write what is behind.
     pub(crate) async fn flush(&self) {
-        let Behind { observed, seen } = std::mem::take(&mut *lock(&self.inner.behind));
+        let Behind { observed, mut seen } = std::mem::take(&mut *lock(&self.inner.behind));
+        seen.retain(|id| !observed.contains(id));
         let observed: Vec<NodeId> = observed.into_iter().collect();
-        let seen: Vec<NodeId> = seen.into_iter().filter(|id| !observed.contains(id)).collect();
+        let seen: Vec<NodeId> = seen.into_iter().collect();
         for (ids, whole) in [(observed, true), (seen, false)] {
             for batch in ids.chunks(BATCH) {
                 let nodes: Vec<Arc<NodeRecord>> = batch.iter().filter_map(|id| self.node(*id)).collect();
