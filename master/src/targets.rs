@@ -32,7 +32,11 @@ const MAX_ON: usize = 20_000;
 /// Globs among them at most: each is tried on each name.
 const MAX_GLOBS: usize = 100;
 /// Bytes of a CEL expression at most.
-const MAX_WHERE: usize = 2048;
+const MAX_WHERE: usize = 1024;
+/// Parser and interpreter recurse once for each bracket, operator or field, so an expression is as
+/// deep as it is long at worst: this is 256 KiB of stack for each of its bytes. Only what is used
+/// takes memory.
+const WHERE_STACK: usize = MAX_WHERE << 18;
 /// Loops (`all`, `exists`, `map`, `filter`) in it at most: one inside the other multiplies.
 const MAX_LOOPS: usize = 2;
 /// How long the expression may take over all nodes.
@@ -83,6 +87,21 @@ pub fn resolve(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<Nod
     if blank {
         return Err(TargetError::Blank);
     }
+    if target.r#where.is_none() {
+        return choose(target, nodes);
+    }
+    let failed = |message: String| Err(TargetError::Where { place: None, message });
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("where".into()).stack_size(WHERE_STACK);
+        match thread.spawn_scoped(scope, || choose(target, nodes)).map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(chosen)) => chosen,
+            Ok(Err(_)) => failed("broke the interpreter".into()),
+            Err(error) => failed(format!("could not be evaluated: {error}")),
+        }
+    })
+}
+
+fn choose(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
     let names = Names::new(&target.on, nodes)?;
     let filter = target.r#where.as_deref().map(Filter::compile).transpose()?;
     let started = Instant::now();
@@ -114,7 +133,10 @@ fn plain_conditions_fit(target: &Target, node: &NodeRecord) -> bool {
         && target.facts.iter().all(|(key, value)| {
             node.facts.get(key).is_some_and(|fact| match fact {
                 Value::String(text) => text == value,
-                other => other.to_string() == *value,
+                other => {
+                    let text = other.to_string();
+                    text == *value
+                }
             })
         })
 }
@@ -132,39 +154,48 @@ impl Names {
             return Err(TargetError::Bad(format!("more than {MAX_ON} entries in `on`")));
         }
         let mut globs = GlobSetBuilder::new();
-        let mut literal = HashSet::new();
         let mut number_of_globs = 0;
-        // Accepted nodes last, so that they win over others of the same name.
-        let known: HashMap<String, &NodeRecord> = if on.iter().any(|text| !is_glob(text)) {
-            let (accepted, others): (Vec<_>, Vec<_>) =
-                nodes.iter().partition(|node| node.state == NodeState::Accepted);
-            let both = |node: &'_ Arc<NodeRecord>| [node.id.to_string(), node.name.to_string()];
-            others
-                .into_iter()
-                .chain(accepted)
-                .flat_map(|node| both(node).map(|text| (text, &**node)))
-                .collect()
-        } else {
-            HashMap::new()
-        };
-        for text in on {
+        let (mut by_name, mut by_id) = (HashMap::new(), HashMap::new());
+        for text in on.iter().map(String::as_str) {
             if is_glob(text) {
                 number_of_globs += 1;
                 let glob = GlobBuilder::new(text).build();
                 globs.add(glob.map_err(|error| TargetError::Bad(format!("`{text}`: {}", error.kind())))?);
+            } else if let Ok(id) = text.parse::<NodeId>() {
+                by_id.insert(id, (text, Found::Nobody));
             } else {
-                match known.get(text) {
-                    Some(node) if node.state == NodeState::Accepted => {
+                by_name.insert(text, (text, Found::Nobody));
+            }
+        }
+        let mut literal = HashSet::new();
+        if !by_name.is_empty() || !by_id.is_empty() {
+            for node in nodes {
+                let wanted = [by_name.get_mut(node.name.as_str()), by_id.get_mut(&node.id)];
+                for (_, found) in wanted.into_iter().flatten() {
+                    if node.state == NodeState::Accepted {
                         literal.insert(node.id);
-                    }
-                    other => {
-                        return Err(TargetError::Unknown {
-                            text: text.chars().take(253).collect(),
-                            state: other.map(|node| node.state),
-                            nearest: nearest(text, nodes),
-                        });
+                        *found = Found::Accepted;
+                    } else if *found == Found::Nobody {
+                        *found = Found::In(node.state);
                     }
                 }
+            }
+        }
+        let missing = |text: &str| {
+            let found = by_name.get(text).or_else(|| by_id.get(&text.parse().ok()?))?;
+            match found.1 {
+                Found::Accepted => None,
+                Found::In(state) => Some(Some(state)),
+                Found::Nobody => Some(None),
+            }
+        };
+        for text in on {
+            if let Some(state) = missing(text) {
+                return Err(TargetError::Unknown {
+                    text: text.chars().take(253).collect(),
+                    state,
+                    nearest: nearest(text, nodes),
+                });
             }
         }
         if number_of_globs > MAX_GLOBS {
@@ -177,6 +208,14 @@ impl Names {
     fn fits(&self, node: &NodeRecord) -> bool {
         self.all || self.literal.contains(&node.id) || self.globs.is_match(node.name.as_str())
     }
+}
+
+/// What there is of a name or id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nobody,
+    In(NodeState),
+    Accepted,
 }
 
 fn is_glob(text: &str) -> bool {

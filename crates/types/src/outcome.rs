@@ -80,7 +80,8 @@ pub enum Outcome {
         /// False when it had not begun.
         started: bool,
     },
-    /// The node gave no answer before the deadline; the operation never reached it.
+    /// The node did not say before the deadline that it has the request: it was not there, or went
+    /// silent as it was sent. Should it have it after all, it is told to cancel.
     NoAnswer {
         /// When the node was last heard of, in milliseconds since 1970-01-01 UTC.
         last_seen_ms: Option<i64>,

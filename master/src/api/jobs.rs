@@ -97,15 +97,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(job)))
 }
 
-/// Jobs, newest first.
+/// Jobs, newest first. A page ends early when its jobs are large.
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", params(PageQuery), responses((status = 200, body = Page<Job>)))]
 pub async fn list(
     State(shared): State<Arc<Shared>>,
     Ask(query): Ask<PageQuery>,
 ) -> Result<Json<Page<Job>>, Error> {
-    let limit = limit(&query)?;
-    let items = shared.context.jobs.page(after(&query)?, limit + 1).await?;
-    Ok(page(items, limit, |job: &Job| job.id.to_string()))
+    let (items, more) = shared.context.jobs.page(after(&query)?, limit(&query)?).await?;
+    let next = items.last().filter(|_| more).map(|job| job.id.to_string());
+    Ok(Json(Page { items, next }))
 }
 
 /// One job.

@@ -28,7 +28,9 @@ pub(super) const MAX_DEADLINE_MS: u64 = 30 * 86_400_000;
 /// What a job gets beyond the time of its operation, for the way there and back.
 const SLACK_MS: u64 = 10_000;
 /// Running jobs at most.
-pub(super) const MAX_RUNNING: usize = 10_000;
+const MAX_RUNNING: usize = 10_000;
+/// Nodes of running jobs without an outcome at most; each takes some hundred bytes of memory.
+const MAX_OPEN: usize = 1_000_000;
 
 /// A job that was made.
 #[derive(Debug)]
@@ -80,8 +82,11 @@ impl Engine {
             return Err(JobError::BadDeadline { given_ms: deadline, max_ms: MAX_DEADLINE_MS });
         }
         let nodes = self.resolve(&new.target).await?;
-        let running = self.live().jobs.len();
-        if running >= MAX_RUNNING {
+        let (running, open) = {
+            let live = self.live();
+            (live.jobs.len(), live.open())
+        };
+        if running >= MAX_RUNNING || open + nodes.len() > MAX_OPEN {
             return Err(JobError::TooManyJobs { running });
         }
 

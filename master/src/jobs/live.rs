@@ -30,6 +30,10 @@ pub trait Nodes: Send + Sync + 'static {
     /// All nodes, by name.
     fn all(&self) -> Arc<Vec<Arc<NodeRecord>>>;
     fn node(&self, id: NodeId) -> Option<Arc<NodeRecord>>;
+    /// True while it has a live session.
+    fn online(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(|node| node.online())
+    }
     /// Send a message; never waits.
     ///
     /// # Errors
@@ -219,6 +223,10 @@ impl Live {
         self.jobs.insert(id, job);
     }
 
+    /// Parts without an outcome.
+    pub fn open(&self) -> usize {
+        self.requests.len()
+    }
     /// The part a request means, if it is open.
     pub fn find(&self, request: RequestId) -> Option<(JobId, u32)> {
         self.requests.get(&request).copied()
@@ -258,7 +266,7 @@ impl Live {
                 self.cancel_stray(node, request);
             }
             Command::Run => {
-                let Some(record) = self.nodes.node(node).filter(|record| record.online()) else { return };
+                let Some(record) = self.nodes.node(node).filter(|_| self.nodes.online(node)) else { return };
                 if let Some((reason, message)) = job.refusal(&record) {
                     self.settle((id, position), Outcome::Refused { reason, message });
                     return;

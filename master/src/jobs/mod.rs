@@ -344,12 +344,12 @@ impl Jobs {
         }
     }
 
-    /// A page of jobs, newest first.
+    /// A page of jobs, newest first, and whether there are more.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn page(&self, before: Option<JobId>, limit: u32) -> Result<Vec<Job>, StoreError> {
-        rows::page(&self.engine.store, before, limit).await
+    pub async fn page(&self, before: Option<JobId>, limit: u32) -> Result<(Vec<Job>, bool), StoreError> {
+        rows::page(&self.engine.store, before, limit, RESULT_BYTES).await
     }
 
     /// A page of the nodes of a job, after a position (from -1), and whether there are more.

@@ -23,6 +23,8 @@ const GROUP: usize = 512;
 /// How long the farthest stage of a node may be missing from the store. Only a restart of the
 /// master together with the loss of a host's journal needs it.
 const STAGES_AFTER: Duration = Duration::from_millis(200);
+/// Stages in one transaction at most.
+const STAGES: usize = 200;
 
 /// An outcome to store.
 #[derive(Debug)]
@@ -182,10 +184,14 @@ pub(super) async fn note_stages(engine: Arc<Engine>, shutdown: CancellationToken
         if rows.is_empty() {
             continue;
         }
-        let written =
-            engine.store.write(move |c| Box::pin(async move { rows::update_stages(c, &rows).await })).await;
-        if let Err(error) = written {
-            tracing::warn!(%error, "cannot note how far the nodes are");
+        // A few at a time: outcomes go first, and wait behind one of these at most.
+        for rows in rows.chunks(STAGES) {
+            let rows = rows.to_vec();
+            let written =
+                engine.store.write(move |c| Box::pin(async move { rows::update_stages(c, &rows).await }));
+            if let Err(error) = written.await {
+                tracing::warn!(%error, "cannot note how far the nodes are");
+            }
         }
     }
 }

@@ -29,9 +29,10 @@ impl Jobs {
             return Err(JobError::UnknownJob(id));
         }
         let jobs = self.clone();
+        // Now, and not when somebody first looks at the stream: the job may end in between.
+        let mut events = jobs.events(id);
         Ok(stream! {
             let mut cursor = last;
-            let mut events = jobs.events(id);
             loop {
                 let after = match (&events, cursor) {
                     (Some(events), Some(cursor)) => events.after(cursor),

@@ -251,17 +251,29 @@ pub async fn get(store: &Store, id: JobId) -> Result<Option<Job>> {
     row.as_ref().map(job).transpose()
 }
 
-/// A page, newest first: jobs before `before`.
-pub async fn page(store: &Store, before: Option<JobId>, limit: u32) -> Result<Vec<Job>> {
+/// A page, newest first: jobs before `before`, `limit` at most, and no more once their arguments and
+/// targets have passed `max_bytes`. The flag says that there are more.
+pub async fn page(
+    store: &Store,
+    before: Option<JobId>,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<(Vec<Job>, bool)> {
+    // After every id.
     let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
-    sqlx::query("SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2")
+    let mut rows = sqlx::query("SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2")
         .bind(before)
-        .bind(i64::from(limit))
-        .fetch_all(store.readers())
-        .await?
-        .iter()
-        .map(job)
-        .collect()
+        .bind(i64::from(limit) + 1)
+        .fetch(store.readers());
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        if items.len() >= limit as usize || bytes >= max_bytes {
+            return Ok((items, true));
+        }
+        bytes += row.try_get::<&str, _>("args")?.len() + row.try_get::<&str, _>("target")?.len();
+        items.push(job(&row)?);
+    }
+    Ok((items, false))
 }
 
 /// All unfinished jobs with their nodes.
@@ -365,21 +377,33 @@ pub async fn trace(store: &Store, id: JobId, node: &str) -> Result<Option<JobTra
     }))
 }
 
-/// Jobs forgotten in one transaction at most, so that no write waits long for it.
-const SWEEP: i64 = 50;
+/// Nodes of jobs forgotten in one transaction, so that no write waits long for it; one job at least.
+const SWEEP: i64 = 5000;
 
-/// Forget finished jobs that ended before a time, and the oldest beyond a number. Gives back how
-/// many; call again until it is none.
+/// Forget some of the finished jobs that ended before a time, and of the oldest beyond a number.
+/// Gives back how many; call again until it is none.
 pub async fn sweep(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Result<u64> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-    let done = sqlx::query(
-        "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished_ms < $1 LIMIT $3) OR id IN \
-         (SELECT id FROM jobs WHERE finished_ms IS NOT NULL ORDER BY finished_ms DESC LIMIT $3 OFFSET $2)",
-    )
-    .bind(before_ms)
-    .bind(keep)
-    .bind(SWEEP)
-    .execute(c)
-    .await?;
-    Ok(done.rows_affected())
+    // The first query goes along the index; the second begins behind what is kept.
+    let mut old =
+        sqlx::query("SELECT id, nodes FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT 50")
+            .bind(before_ms)
+            .fetch_all(&mut *c)
+            .await?;
+    if old.is_empty() {
+        let sql = "SELECT id, nodes FROM jobs WHERE finished_ms IS NOT NULL \
+                   ORDER BY finished_ms DESC LIMIT 50 OFFSET $1";
+        old = sqlx::query(sql).bind(keep).fetch_all(&mut *c).await?;
+    }
+    let (mut swept, mut nodes) = (0, 0);
+    for row in old {
+        if nodes >= SWEEP {
+            break;
+        }
+        nodes += row.try_get::<i64, _>("nodes")?;
+        let id: &str = row.try_get("id")?;
+        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id).execute(&mut *c).await?;
+        swept += 1;
+    }
+    Ok(swept)
 }
