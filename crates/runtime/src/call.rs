@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use wasmtime::{Store, Trap, UpdateDeadline, component::Val};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, component::Val};
 use wasmtime_wasi::I32Exit;
 use windlass_types::{
     Denial, Digest, OperationName, Outcome, Refusal, TrapReason,
@@ -141,12 +141,13 @@ pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Re
 /// Make an instance, call it, and tell what became of it. Runs on the guests' own threads.
 pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
     let Admitted { plugin, operation, args, call } = admitted;
-    let Ok(_slot) = inner.slots.acquire().await else {
-        return refused(Refusal::Draining, "the host is shutting down".into());
+    let _slot = tokio::select! {
+        biased;
+        () = call.cancel.cancelled() => {
+            return Report::without_start(Outcome::Cancelled { started: false });
+        }
+        slot = inner.slots.acquire() => slot,
     };
-    if call.cancel.is_cancelled() {
-        return Report::without_start(Outcome::Cancelled { started: false });
-    }
     let _ticking: Running = inner.ticker.run();
     let began = Instant::now();
     let time_limit = call.time_limit.min(operation.policy.timeout);
@@ -215,6 +216,11 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
     let (trace, denial) = trace.take();
     let ended = match returned {
         Some(Ok(value)) => returned_value(operation.signature.result.as_ref(), value, limits.output_bytes),
+        // Each plugin may hold several memories and tables, so the pool can be used up by fewer
+        // instances than it has slots for. Nothing of this one has run.
+        Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+            return refused(Refusal::Busy, "no room for another plugin instance".into());
+        }
         Some(Err(error)) => {
             let (reason, message) = trapped(&error, &last_words);
             Outcome::Trapped { reason, message }
@@ -232,7 +238,7 @@ async fn guest(
 ) -> wasmtime::Result<Option<Val>> {
     let instance = plugin.pre.instantiate_async(&mut *store).await?;
     let function = instance
-        .get_func(&mut *store, &operation.export)
+        .get_func(&mut *store, operation.export)
         .ok_or_else(|| wasmtime::Error::msg("the export is no function"))?;
     let mut results = vec![Val::Bool(false); usize::from(operation.signature.result.is_some())];
     function.call_async(&mut *store, args, &mut results).await?;
@@ -264,7 +270,7 @@ async fn forward(
             tokio::time::sleep(PROGRESS_EVERY).await;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn deadline_ms(time_limit: Duration) -> i64 {

@@ -20,7 +20,7 @@ use wasmtime::{
 };
 
 /// Counts up with every change of [`engine_config`] that makes older compiled code unfit.
-pub const CONFIG_REVISION: u32 = 1;
+pub const CONFIG_REVISION: u32 = 2;
 /// Version of wasmtime: the other part of what compiled code depends on.
 pub const WASMTIME_VERSION: &str = "48";
 
@@ -63,7 +63,8 @@ pub fn engine_config() -> Config {
         .memory_guaranteed_dense_image_size(16 << 20)
         .table_lazy_init(true)
         .generate_address_map(true)
-        .native_unwind_info(true)
+        // For other debuggers than wasmtime's own backtraces; registering it costs at each load.
+        .native_unwind_info(false)
         .debug_info(false)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(32));

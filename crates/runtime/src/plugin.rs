@@ -235,7 +235,8 @@ fn interface_name(export: &str) -> Option<(&str, &str)> {
     Some((package, interface.split_once('@').map_or(interface, |(interface, _)| interface)))
 }
 
-/// The type `plan` of `windlass:plan/types`, where the component knows it.
+/// The type `plan` of `windlass:plan/types`, where the component knows it. A component tells types
+/// apart by structure, not by name, so a record with the very same fields counts too.
 fn plan_type(engine: &Engine, component: &Component) -> Option<Type> {
     let ty = component.component_type();
     let is_types = |name: &str| name.starts_with("windlass:plan/types@") || name == "windlass:plan/types";

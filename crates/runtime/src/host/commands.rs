@@ -65,7 +65,7 @@ fn wit_status(status: Status) -> wit::ExitStatus {
 fn wit_error(error: &ProcessError) -> wit::Error {
     match error {
         ProcessError::NotFound { tried } => {
-            wit::Error::NotFound(tried.iter().map(show_path).collect::<Vec<_>>().join(", "))
+            wit::Error::NotFound(tried.iter().map(|path| show_path(path)).collect::<Vec<_>>().join(", "))
         }
         ProcessError::TimedOut(limit) => {
             wit::Error::TimedOut(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))

@@ -98,8 +98,8 @@ impl Serving {
     }
 }
 
-fn length(bytes: &Vec<u8>) -> u64 {
-    bytes.len() as u64
+fn length<T: AsRef<[u8]>>(bytes: &T) -> u64 {
+    bytes.as_ref().len() as u64
 }
 
 impl wit::Host for State {

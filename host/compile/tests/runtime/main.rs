@@ -7,4 +7,5 @@ mod cancel;
 mod compiler;
 mod grants;
 mod limits;
+mod loading;
 mod world;
