@@ -156,7 +156,8 @@ impl Words<'_, '_> {
     fn set(&mut self, shape: Option<&Shape>, slot: &mut Value, text: &str) -> Result<(), ArgsError> {
         let shape = shape.map(unwrap_option);
         let appends = matches!(shape, Some(Shape::List { .. } | Shape::Flags { .. }));
-        if !slot.is_null() && !(appends && slot.is_array()) {
+        let may_set = slot.is_null() || appends && slot.is_array();
+        if !may_set {
             return Err(ArgsError::Twice(self.key.into()));
         }
         let value = self.value(shape, text)?;

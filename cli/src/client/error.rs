@@ -9,7 +9,7 @@ use windlass_types::api::ApiError;
 pub enum ClientError {
     /// No reply: no connection, no agreement on TLS, or it broke on the way.
     #[error("cannot reach the master at `{url}`: {why}")]
-    Unreachable { url: String, why: String, hint: Option<String> },
+    Unreachable { url: String, why: String, hint: Option<String>, connected: bool },
     #[error("the master at `{url}` gave no reply within {seconds} seconds")]
     Silent { url: String, seconds: u64 },
     /// The master said no.
@@ -44,7 +44,7 @@ const USAGE: [&str; 7] = [
 impl ClientError {
     pub(super) fn unreachable(url: &str, source: reqwest::Error) -> Self {
         let (why, hint) = explain(&source);
-        ClientError::Unreachable { url: url.into(), why, hint }
+        ClientError::Unreachable { url: url.into(), why, hint, connected: !source.is_connect() }
     }
 
     /// An error from the body of a reply; from its status where the body is none of ours.
@@ -77,11 +77,26 @@ impl ClientError {
             ClientError::Api { status: 401, error } => Some(
                 error.hint.clone().unwrap_or_else(|| "log in with a token that is good: `windlass login`".into()),
             ),
+            // The hint of the API speaks of routes; here there is a command for it.
+            ClientError::Api { error, .. }
+                if error.code == "unknown_operation" && error.hint.as_deref().is_none_or(|hint| hint.contains("/operations")) =>
+            {
+                Some("`windlass ops list` shows what the nodes offer".into())
+            }
             ClientError::Api { error, .. } => error.hint.clone(),
             ClientError::Reply { .. } => {
                 Some("master and command line may be of different versions: compare `windlass whoami` and `windlass --version`".into())
             }
             _ => None,
+        }
+    }
+
+    /// True when the request may have reached the master all the same.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            ClientError::Unreachable { connected, .. } => *connected,
+            ClientError::Silent { .. } | ClientError::Reply { .. } => true,
+            _ => false,
         }
     }
 
@@ -98,6 +113,14 @@ impl ClientError {
 
 const REFUSED: &str = "connection refused";
 
+/// How a connection ends when the other side goes away.
+const BROKEN: [std::io::ErrorKind; 4] = [
+    std::io::ErrorKind::UnexpectedEof,
+    std::io::ErrorKind::ConnectionReset,
+    std::io::ErrorKind::ConnectionAborted,
+    std::io::ErrorKind::BrokenPipe,
+];
+
 /// The root of a failed request in words, and what may help.
 fn explain(error: &reqwest::Error) -> (String, Option<String>) {
     let mut cause = error.source();
@@ -111,6 +134,9 @@ fn explain(error: &reqwest::Error) -> (String, Option<String>) {
             .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
         {
             return (REFUSED.into(), Some("is the master running, and is the address right?".into()));
+        }
+        if error.downcast_ref::<std::io::Error>().is_some_and(|io| BROKEN.contains(&io.kind())) {
+            return ("the connection broke".into(), None);
         }
         last = Some(error.to_string());
         cause = next_cause(error);

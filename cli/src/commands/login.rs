@@ -68,7 +68,10 @@ async fn ask_trust(context: &Context, url: &reqwest::Url) -> Result<windlass_typ
             .into());
     }
     let shown = tls::shown_authority(url).await?;
-    context.out.note(&format!("the master at `{url}` shows an authority with the fingerprint\n  {shown}"));
+    context.out.note(&format!(
+        "the master at `{}` shows an authority with the fingerprint\n  {shown}",
+        url.as_str().trim_end_matches('/')
+    ));
     if confirm("is it the one that the master printed when it was set up?")? {
         Ok(shown)
     } else {

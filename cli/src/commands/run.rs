@@ -8,7 +8,7 @@ use super::{
 use crate::{
     args::{self, ArgsError},
     cli::Run,
-    client::Client,
+    client::{Client, ClientError},
     duration::millis,
     exit::{Exit, Problem},
     output::consent,
@@ -47,7 +47,7 @@ pub async fn run(context: &Context, command: Run) -> Result<Exit> {
     let mut interrupts = if command.detach { None } else { Some(Interrupts::new()?) };
     let wait = if command.detach { Duration::ZERO } else { QUICK };
     // Not broken off by Ctrl-C: a job whose id is not known could not be cancelled.
-    let mut job = client.new_job(&new, wait).await?;
+    let mut job = client.new_job(&new, wait).await.map_err(unsure)?;
     if command.detach {
         return detached(context, &job);
     }
@@ -59,6 +59,17 @@ pub async fn run(context: &Context, command: Run) -> Result<Exit> {
     }
     let result = info.operation.signature.result.as_ref();
     finish(context, &client, job, result, &command.view, command.trace).await
+}
+
+/// A job whose making got no reply may have been made: it is not made again.
+fn unsure(error: ClientError) -> anyhow::Error {
+    if !error.may_have_arrived() {
+        return error.into();
+    }
+    Problem::failed("it is not known whether the job was made")
+        .hint("look for it with `windlass jobs list` before you run it again")
+        .because(error)
+        .into()
 }
 
 fn target(command: &Run) -> Result<Target> {

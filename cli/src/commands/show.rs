@@ -54,7 +54,7 @@ pub async fn finish(
     let job = Job { results: None, ..job };
     show_results(context, &job, &nodes, result, view, traces.as_deref().filter(|_| with_trace))?;
     if let (true, Some(traces)) = (job.dry_run && context.out.is_table(), &traces) {
-        show_plan(context, traces)?;
+        show_plan(context, &nodes, traces)?;
     }
     if context.out.is_table() {
         context.out.note(&job::summary(&job, &context.stderr_look()));
@@ -92,11 +92,16 @@ pub fn show_results(
 }
 
 /// What a dry run would have done.
-fn show_plan(context: &Context, traces: &[JobTrace]) -> Result<()> {
+fn show_plan(context: &Context, nodes: &[JobNode], traces: &[JobTrace]) -> Result<()> {
+    // What a node that did not get to its end would still have done is not known.
+    let reached_the_end = |trace: &JobTrace| {
+        let mut of_node = nodes.iter().filter(|node| node.node == trace.node);
+        of_node.any(|node| node.outcome.as_ref().is_some_and(windlass_types::Outcome::is_success))
+    };
     let mut text = String::new();
     for trace in traces {
         let lines = trace::would_run(trace);
-        if lines.is_empty() {
+        if lines.is_empty() && reached_the_end(trace) {
             text.push_str(&format!("{}: would change nothing\n", trace.name));
         }
         for line in lines {

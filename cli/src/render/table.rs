@@ -7,6 +7,8 @@ use comfy_table::{
 
 /// Narrower than this a column is not squeezed.
 const LEAST: u16 = 8;
+/// The first column is not squeezed until it is wider than this.
+const MOST_OF_NAMES: u16 = 40;
 
 /// A table of headings and rows. Cells are foreign text that has been cleaned already.
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl Grid {
         self.width_folded(usize::MAX)
     }
 
-    /// The same where cells are folded at so many columns.
+    /// The same where cells are folded at so many columns, but for those of the first column.
     pub fn width_folded(&self, most: usize) -> usize {
         let widths = (0..self.header.len()).map(|column| {
             let cell =
@@ -104,7 +106,11 @@ impl Grid {
                 .max()
                 .unwrap_or(0)
         });
-        widths.map(|width| width.min(most)).sum::<usize>() + 2 * self.header.len().saturating_sub(1)
+        widths
+            .enumerate()
+            .map(|(column, width)| if column == 0 { width } else { width.min(most) })
+            .sum::<usize>()
+            + 2 * self.header.len().saturating_sub(1)
     }
 
     /// The text of the table, each line ended, cells folded where the terminal is too narrow.
@@ -127,9 +133,10 @@ impl Grid {
                 table.set_content_arrangement(ContentArrangement::Dynamic);
                 table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
                 let widths = table.column_max_content_widths();
-                for (column, width) in table.column_iter_mut().zip(widths) {
-                    column
-                        .set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width.min(LEAST) + 2)));
+                for (index, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
+                    // The first column holds names, which are hard to read in pieces.
+                    let least = if index == 0 { width.min(MOST_OF_NAMES) } else { width.min(LEAST) };
+                    column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least + 2)));
                 }
             }
             _ => _ = table.set_content_arrangement(ContentArrangement::Disabled),

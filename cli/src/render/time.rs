@@ -46,7 +46,7 @@ pub fn duration_ms(ms: u64) -> String {
     };
     match ms {
         0..1_000 => format!("{ms}ms"),
-        1_000..60_000 if ms % 1_000 == 0 => format!("{seconds}s"),
+        1_000..60_000 if ms.is_multiple_of(1_000) => format!("{seconds}s"),
         1_000..60_000 => format!("{}.{}s", seconds, ms % 1_000 / 100),
         60_000..3_600_000 => two(seconds / 60, "m", seconds % 60, "s"),
         3_600_000..86_400_000 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),

@@ -89,7 +89,8 @@ pub fn table(items: &[Value], shape: Option<&Shape>, look: &Look) -> Option<Grid
     let tree = is_tree(items);
     let mut columns: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flatten() {
-        if !columns.contains(name) && !(tree && TREE.contains(&name.as_str())) {
+        let skip = columns.contains(name) || tree && TREE.contains(&name.as_str());
+        if !skip {
             columns.push(name.clone());
         }
     }

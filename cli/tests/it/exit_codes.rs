@@ -76,6 +76,7 @@ async fn a_senseless_command_line_is_2_and_makes_no_job() {
     let run = async |more: &[&str]| master.run(more).await.expect(2);
     run(&["run", "demo.item.list"]).await.says("error: on which nodes?").says("--all");
     run(&["run", "demo.item.lits", "--on", "n1"]).await.says("hint: did you mean `demo.item.list`?");
+    run(&["run", "other.item.list", "--on", "n1"]).await.says("hint: `windlass ops list` shows");
     run(&["run", "demo", "--on", "n1"]).await.says("plugin.interface.function");
     run(&[&RUN[..], &["count=many"]].concat())
         .await
@@ -135,4 +136,17 @@ async fn denied_is_4() {
     let mut wrong = master.command(&["nodes", "list"]);
     wrong.env("WINDLASS_TOKEN", "bad");
     Run::of(&mut wrong).await.expect(4).says("error: the token is not good").says("hint: log in");
+}
+
+#[tokio::test]
+async fn a_job_without_a_reply_is_not_made_again() {
+    let master = Master::start(Script { drops_new_jobs: true, ..Script::default() }).await;
+    master
+        .run(&RUN)
+        .await
+        .expect(1)
+        .says("error: it is not known whether the job was made")
+        .says("the connection broke")
+        .says("hint: look for it with `windlass jobs list`");
+    assert_eq!(master.fake.seen.lock().unwrap().jobs.len(), 1);
 }

@@ -46,6 +46,8 @@ pub struct Script {
     pub until_cancelled: bool,
     /// Cancelling changes nothing.
     pub deaf: bool,
+    /// The connection breaks before the reply to a new job.
+    pub drops_new_jobs: bool,
     /// The stream of events breaks after so many events, the first time.
     pub breaks_after: Option<usize>,
 }
@@ -63,6 +65,8 @@ pub struct Fake {
     script: Script,
     pub seen: Mutex<Seen>,
     cancelled: watch::Sender<bool>,
+    /// Of every connection so far.
+    cuts: Mutex<Vec<windlass_identity::CutHandle>>,
     /// How many streams of events were begun, and jobs cancelled.
     pub steps: watch::Sender<(usize, usize)>,
 }
@@ -87,18 +91,20 @@ impl Default for Script {
             quick: true,
             until_cancelled: false,
             deaf: false,
+            drops_new_jobs: false,
             breaks_after: None,
         }
     }
 }
 
-struct Listener(TlsListener);
+struct Listener(TlsListener, Arc<Fake>);
 impl axum::serve::Listener for Listener {
     type Io = Conn;
     type Addr = SocketAddr;
     async fn accept(&mut self) -> (Conn, SocketAddr) {
         let conn = self.0.accept().await;
         let address = conn.peer().address;
+        self.1.cuts.lock().unwrap().push(conn.peer().cut.clone());
         (conn, address)
     }
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -129,9 +135,10 @@ impl Master {
             script,
             seen: Mutex::default(),
             cancelled: watch::Sender::new(false),
+            cuts: Mutex::default(),
             steps: watch::Sender::new((0, 0)),
         });
-        tokio::spawn(axum::serve(Listener(listener), router(fake.clone())).into_future());
+        tokio::spawn(axum::serve(Listener(listener, fake.clone()), router(fake.clone())).into_future());
         Master { fake, address, pin, ca_pem, home: tempfile::tempdir().unwrap() }
     }
 
@@ -379,7 +386,16 @@ pub fn operations() -> Vec<OperationInfo> {
 async fn operation(Path(name): Path<String>) -> Result<Json<OperationInfo>, Refusal> {
     operations().into_iter().find(|info| info.name.as_str() == name).map(Json).ok_or_else(|| {
         let message = format!("no node offers an operation `{name}`");
-        Refusal(StatusCode::NOT_FOUND, "unknown_operation", message, Some("did you mean `demo.item.list`?"))
+        Refusal(
+            StatusCode::NOT_FOUND,
+            "unknown_operation",
+            message,
+            Some(if name.starts_with("demo") {
+                "did you mean `demo.item.list`?"
+            } else {
+                "`GET /operations` lists what the nodes offer"
+            }),
+        )
     })
 }
 
@@ -460,6 +476,10 @@ async fn new_job(
         ));
     }
     fake.seen.lock().unwrap().jobs.push(new);
+    if fake.script.drops_new_jobs {
+        fake.cuts.lock().unwrap().iter().for_each(windlass_identity::CutHandle::cut);
+        return std::future::pending().await;
+    }
     let ended = fake.script.quick && wait.wait_ms > 0;
     let mut job = fake.job(ended);
     job.results = ended.then(|| fake.results());
