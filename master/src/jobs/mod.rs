@@ -5,6 +5,7 @@
 //!
 //! * `create`: checks, resolves and stores a job before anything is sent.
 //! * `live`: the running jobs in memory; carries out what the state machine says.
+//! * `incoming`: what nodes say, each only about its own requests.
 //! * `settle`: the way of outcomes into the store, many in one transaction.
 //! * `clock`: deadlines with one timer for all jobs, and forgetting old jobs.
 //! * [`events`]: what watchers see.
@@ -17,6 +18,7 @@ mod clock;
 mod create;
 pub mod error;
 pub mod events;
+mod incoming;
 mod live;
 pub mod part;
 mod settle;
@@ -45,23 +47,20 @@ use crate::{
 };
 use events::Events;
 use live::{Live, LiveJob, Part};
-use part::{Input, Journal, Stage};
+use part::{Input, Stage};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use windlass_types::{
     Digest, JobId, NodeId, OperationName, Outcome, RequestId,
-    api::{
-        Job, JobEventKind, JobNode, JobNodeState, JobTrace, NewJob, OperationInfo, Resolved, ResolvedNode,
-        Target,
-    },
+    api::{Job, JobNode, JobNodeState, JobTrace, NewJob, OperationInfo, Resolved, ResolvedNode, Target},
     trace::{CallStats, TraceEntry},
 };
 
@@ -433,105 +432,5 @@ impl Jobs {
     /// If the store fails.
     pub async fn sweep(&self) -> Result<u64, StoreError> {
         self.engine.sweep_now(&self.shutdown).await
-    }
-
-    /// The open part that a request of this node means.
-    fn part_of(&self, live: &Live, node: NodeId, request: RequestId) -> Option<(JobId, u32)> {
-        let place = live.find(request)?;
-        if live.part(place)?.node != node {
-            tracing::warn!(%node, %request, "a node speaks of a request that is not its own");
-            return None;
-        }
-        Some(place)
-    }
-
-    fn step(&self, node: NodeId, request: RequestId, input: Input) {
-        let mut live = self.engine.live();
-        match self.part_of(&live, node, request) {
-            Some(place) => {
-                live.step(place, input);
-                self.engine.dirty.notify_one();
-            }
-            // Settled already: nobody waits for it. Another node's request is not this one's to have.
-            None if live.find(request).is_none() => live.cancel_stray(node, request),
-            None => {}
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl NodeEvents for Jobs {
-    async fn connected(&self, node: NodeId, running: Vec<RequestId>, finished: Vec<RequestId>) {
-        self.engine.metrics.session();
-        let (running, finished): (HashSet<_>, HashSet<_>) =
-            (running.into_iter().collect(), finished.into_iter().collect());
-        let mut live = self.engine.live();
-        for request in live.requests_of(node) {
-            let journal = if finished.contains(&request) {
-                Journal::Finished
-            } else if running.contains(&request) {
-                Journal::Unfinished
-            } else {
-                Journal::Nothing
-            };
-            if let Some(place) = live.find(request) {
-                live.step(place, Input::Connected(journal));
-            }
-        }
-        for request in running {
-            if live.find(request).is_none() {
-                tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
-                live.cancel_stray(node, request);
-            }
-        }
-        drop(live);
-        self.engine.dirty.notify_one();
-    }
-
-    async fn accepted(&self, node: NodeId, request: RequestId) {
-        self.step(node, request, Input::Accepted);
-    }
-
-    async fn started(&self, node: NodeId, request: RequestId) {
-        self.step(node, request, Input::Started);
-    }
-
-    async fn progress(&self, node: NodeId, request: RequestId, message: String, percent: Option<u8>) {
-        let live = self.engine.live();
-        let Some(place) = self.part_of(&live, node, request) else { return };
-        if let (Some(job), Some(part)) = (live.jobs.get(&place.0), live.part(place)) {
-            job.events.push(|| JobEventKind::Progress { node, name: part.name.clone(), message, percent });
-        }
-    }
-
-    async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError> {
-        let (reply, committed) = oneshot::channel();
-        {
-            let mut live = self.engine.live();
-            let Some(place) = self.part_of(&live, node, request) else {
-                // Settled before, by this result or without it. An outcome never changes.
-                tracing::info!(%node, %request, outcome = %result.outcome.kind(), "a result came late or twice");
-                self.engine.metrics.late_result();
-                return Ok(());
-            };
-            live.step(place, Input::Result);
-            let started_ms = live.part(place).and_then(|part| part.started_ms);
-            let ResultRecord { outcome, trace, stats, plugin_digest } = result;
-            live.store(settle::Settle {
-                place,
-                outcome,
-                trace,
-                stats: Some(stats),
-                plugin_digest,
-                started_ms,
-                reply: Some(reply),
-            });
-        }
-        // Gone without an answer: the master is going down.
-        committed.await.unwrap_or(Err(StoreError::Closed))
-    }
-
-    async fn disconnected(&self, _node: NodeId) {
-        // What was sent is with the node, or will be said not to be by its next session.
     }
 }

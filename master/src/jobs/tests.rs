@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use windlass_types::{
     OutcomeKind, Refusal,
-    api::{JobEvent, JobState},
+    api::{JobEvent, JobEventKind, JobState},
     trace::{TraceDetail, TraceEntry, Verdict},
 };
 

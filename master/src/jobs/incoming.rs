@@ -1,0 +1,114 @@
+//! What nodes say about their requests. A node is heard only about its own.
+
+use super::{
+    Jobs, NodeEvents, ResultRecord,
+    live::Live,
+    part::{Input, Journal},
+    settle::Settle,
+};
+use crate::store::StoreError;
+use std::collections::HashSet;
+use tokio::sync::oneshot;
+use windlass_types::{JobId, NodeId, RequestId, api::JobEventKind};
+
+impl Jobs {
+    /// The open part that a request of this node means.
+    fn part_of(&self, live: &Live, node: NodeId, request: RequestId) -> Option<(JobId, u32)> {
+        let place = live.find(request)?;
+        if live.part(place)?.node != node {
+            tracing::warn!(%node, %request, "a node speaks of a request that is not its own");
+            return None;
+        }
+        Some(place)
+    }
+
+    fn step(&self, node: NodeId, request: RequestId, input: Input) {
+        let mut live = self.engine.live();
+        match self.part_of(&live, node, request) {
+            Some(place) => {
+                live.step(place, input);
+                self.engine.dirty.notify_one();
+            }
+            // Settled already: nobody waits for it. Another node's request is not this one's to have.
+            None if live.find(request).is_none() => live.cancel_stray(node, request),
+            None => {}
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeEvents for Jobs {
+    async fn connected(&self, node: NodeId, running: Vec<RequestId>, finished: Vec<RequestId>) {
+        self.engine.metrics.session();
+        let (running, finished): (HashSet<_>, HashSet<_>) =
+            (running.into_iter().collect(), finished.into_iter().collect());
+        let mut live = self.engine.live();
+        for request in live.requests_of(node) {
+            let journal = if finished.contains(&request) {
+                Journal::Finished
+            } else if running.contains(&request) {
+                Journal::Unfinished
+            } else {
+                Journal::Nothing
+            };
+            if let Some(place) = live.find(request) {
+                live.step(place, Input::Connected(journal));
+            }
+        }
+        for request in running {
+            if live.find(request).is_none() {
+                tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
+                live.cancel_stray(node, request);
+            }
+        }
+        drop(live);
+        self.engine.dirty.notify_one();
+    }
+
+    async fn accepted(&self, node: NodeId, request: RequestId) {
+        self.step(node, request, Input::Accepted);
+    }
+
+    async fn started(&self, node: NodeId, request: RequestId) {
+        self.step(node, request, Input::Started);
+    }
+
+    async fn progress(&self, node: NodeId, request: RequestId, message: String, percent: Option<u8>) {
+        let live = self.engine.live();
+        let Some(place) = self.part_of(&live, node, request) else { return };
+        if let (Some(job), Some(part)) = (live.jobs.get(&place.0), live.part(place)) {
+            job.events.push(|| JobEventKind::Progress { node, name: part.name.clone(), message, percent });
+        }
+    }
+
+    async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError> {
+        let (reply, committed) = oneshot::channel();
+        {
+            let mut live = self.engine.live();
+            let Some(place) = self.part_of(&live, node, request) else {
+                // Settled before, by this result or without it. An outcome never changes.
+                tracing::info!(%node, %request, outcome = %result.outcome.kind(), "a result came late or twice");
+                self.engine.metrics.late_result();
+                return Ok(());
+            };
+            live.step(place, Input::Result);
+            let started_ms = live.part(place).and_then(|part| part.started_ms);
+            let ResultRecord { outcome, trace, stats, plugin_digest } = result;
+            live.store(Settle {
+                place,
+                outcome,
+                trace,
+                stats: Some(stats),
+                plugin_digest,
+                started_ms,
+                reply: Some(reply),
+            });
+        }
+        // Gone without an answer: the master is going down.
+        committed.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    async fn disconnected(&self, _node: NodeId) {
+        // What was sent is with the node, or will be said not to be by its next session.
+    }
+}
