@@ -1,7 +1,10 @@
 //! How nodes join.
 
 use super::{FakeHost, Rig, soon};
-use crate::{fleet::FleetError, store::Store};
+use crate::{
+    fleet::{ChangeKind, FleetError},
+    store::Store,
+};
 use std::collections::BTreeMap;
 use tonic::Code;
 use windlass_identity::NodeKey;
@@ -33,11 +36,17 @@ async fn a_new_host_waits_until_an_operator_accepts_its_key() {
     let refused = rig.fleet.accept(node.id, &wrong).await.unwrap_err();
     assert!(matches!(refused, FleetError::WrongFingerprint { .. }), "{refused}");
 
-    // The waiting host learns of it at once.
+    rig.fleet.delete(node.id).await.unwrap();
+
+    // The waiting host learns of it at once. When the news of its request is out it waits already:
+    // between the two there is nothing that could hold it up.
+    let mut changes = rig.fleet.subscribe();
     let asking = rig.ask(&key, "n1", "", 20_000);
     let accepting = async {
+        let change = soon("the request", changes.recv()).await.unwrap();
+        assert_eq!(change.kind, ChangeKind::Pending);
         let accepted = AcceptNode { fingerprint: Some(key.fingerprint()), name: None };
-        rig.fleet.accept(node.id, &accepted).await.unwrap();
+        rig.fleet.accept(change.node, &accepted).await.unwrap();
     };
     let started = std::time::Instant::now();
     let (reply, ()) = tokio::join!(asking, accepting);
@@ -284,5 +293,4 @@ async fn everything_that_matters_outlives_the_process() {
     assert_eq!((one.issued_generation, one.seen_generation), (1, 1));
     assert_eq!(one.last_seen_ms(), rig.named("n1").last_seen_ms());
     assert!(one.certificate_expires_ms.is_some() && !one.online());
-    soon("the end", async {}).await;
 }

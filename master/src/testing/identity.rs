@@ -66,8 +66,8 @@ async fn the_connection_itself_is_cut_when_a_session_ends() {
     });
     rig.fleet.revoke(host.id()).await.unwrap();
     connection.ended().await;
-    let ended = super::soon("the end of the connection", pending).await.unwrap();
-    assert!(ended.is_err());
+    let ended = super::soon("the end of the connection", pending).await.unwrap().unwrap_err();
+    assert_ne!(ended.code(), Code::DeadlineExceeded, "it was left open until its hello was overdue");
 }
 
 #[tokio::test]
