@@ -64,6 +64,9 @@ impl Host {
         files::private_dir(&config.state_dir)
             .map_err(|source| HostError::StateDir { path: config.state_dir.clone(), source })?;
         let (journal, recovered) = Journal::open(&config.state_dir, Retention::default())?;
+        // The journal is ours alone from here on, so what has our mark is a dead process's.
+        let state_dir = config.state_dir.canonicalize().unwrap_or_else(|_| config.state_dir.clone());
+        windlass_runtime::os::process::own(&state_dir);
         if recovered.reads_lost {
             tracing::warn!("read operations that were under way when the machine stopped are lost");
         }

@@ -65,6 +65,12 @@ fn outcome(grid: &Grid, id: &str) -> Value {
     })
 }
 
+/// So many seconds that no other process sleeps: the mark of what this test started.
+fn seconds(test: u32) -> String {
+    (test * 10_000_000 + std::process::id()).to_string()
+}
+
+/// How many programs sleep for so long.
 fn sleepers(seconds: &str) -> usize {
     let mut count = 0;
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -83,10 +89,19 @@ fn sleepers(seconds: &str) -> usize {
 fn a_host_killed_during_a_change_reports_indeterminate_and_never_runs_it_again() {
     let (_dir, mut grid) = start(&["n1"]);
     let file = Scratch::new("host-kill");
-    let id =
-        submit(&grid, &["torture.act.append", "--on", "n1", &file.argument(), "line=once", "seconds=3001"]);
+    let id = submit(
+        &grid,
+        &[
+            "torture.act.append",
+            "--on",
+            "n1",
+            &file.argument(),
+            "line=once",
+            &format!("seconds={}", seconds(1)),
+        ],
+    );
     until("the change is made", || (file.lines() == 1).then_some(()));
-    until("the program sleeps", || (sleepers("3001") == 1).then_some(()));
+    until("the program sleeps", || (sleepers(&seconds(1)) == 1).then_some(()));
     grid.take_host("n1").kill().unwrap();
     grid.wait_offline("n1");
     grid.restart_host("n1").unwrap();
@@ -94,7 +109,7 @@ fn a_host_killed_during_a_change_reports_indeterminate_and_never_runs_it_again()
     assert_eq!(outcome["status"], "indeterminate", "{outcome}");
     assert_eq!(file.lines(), 1, "the change was made once");
     // What the dead host had started is gone once its successor is up.
-    until("nothing is left behind", || (sleepers("3001") == 0).then_some(()));
+    until("nothing is left behind", || (sleepers(&seconds(1)) == 0).then_some(()));
     grid.windlass(&["run", "monitor.system.read", "--on", "n1"]).expect(0);
 }
 
@@ -134,11 +149,11 @@ fn a_result_made_while_the_master_is_away_arrives_later() {
 #[test]
 fn cancelling_leaves_no_process_behind() {
     let (_dir, grid) = start(&["n1"]);
-    let id = submit(&grid, &["torture.act.sleep", "--on", "n1", "seconds=3002"]);
-    until("the program sleeps", || (sleepers("3002") == 1).then_some(()));
+    let id = submit(&grid, &["torture.act.sleep", "--on", "n1", &format!("seconds={}", seconds(2))]);
+    until("the program sleeps", || (sleepers(&seconds(2)) == 1).then_some(()));
     grid.windlass(&["jobs", "cancel", &id]).expect(0);
     assert_eq!(outcome(&grid, &id), json!({ "status": "cancelled", "started": true }));
-    until("nothing is left behind", || (sleepers("3002") == 0).then_some(()));
+    until("nothing is left behind", || (sleepers(&seconds(2)) == 0).then_some(()));
 }
 
 #[test]
@@ -146,16 +161,16 @@ fn ctrl_c_cancels_the_job() {
     let (_dir, grid) = start(&["n1"]);
     let mut child = grid
         .windlass_command()
-        .args(["run", "torture.act.sleep", "--on", "n1", "seconds=3003"])
+        .args(["run", "torture.act.sleep", "--on", "n1", &format!("seconds={}", seconds(3))])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    until("the program sleeps", || (sleepers("3003") == 1).then_some(()));
+    until("the program sleeps", || (sleepers(&seconds(3)) == 1).then_some(()));
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(3));
-    until("nothing is left behind", || (sleepers("3003") == 0).then_some(()));
+    until("nothing is left behind", || (sleepers(&seconds(3)) == 0).then_some(()));
 }
 
 #[test]
@@ -172,8 +187,8 @@ fn a_host_that_is_told_to_stop_lets_running_jobs_end() {
 #[test]
 fn a_full_host_says_busy() {
     let (_dir, grid) = start_with(&["n1"], "workers = 1\nqueue = 0\n");
-    let id = submit(&grid, &["torture.act.sleep", "--on", "n1", "seconds=3004"]);
-    until("the program sleeps", || (sleepers("3004") == 1).then_some(()));
+    let id = submit(&grid, &["torture.act.sleep", "--on", "n1", &format!("seconds={}", seconds(4))]);
+    until("the program sleeps", || (sleepers(&seconds(4)) == 1).then_some(()));
     let run = grid.windlass(&["run", "torture.echo.nothing", "--on", "n1", "-o", "json"]).expect(3).json();
     let outcome = &run["results"][0]["outcome"];
     assert_eq!((&outcome["status"], &outcome["reason"]), (&json!("refused"), &json!("busy")), "{outcome}");
@@ -183,8 +198,18 @@ fn a_full_host_says_busy() {
 #[test]
 fn a_job_past_its_deadline_ends() {
     let (_dir, grid) = start(&["n1"]);
-    let args = ["run", "torture.act.sleep", "--on", "n1", "seconds=3005", "--timeout", "1s", "-o", "json"];
+    let args = [
+        "run",
+        "torture.act.sleep",
+        "--on",
+        "n1",
+        &format!("seconds={}", seconds(5)),
+        "--timeout",
+        "1s",
+        "-o",
+        "json",
+    ];
     let run = grid.windlass(&args).expect(3).json();
     assert_eq!(run["results"][0]["outcome"]["status"], "timed_out", "{run}");
-    until("nothing is left behind", || (sleepers("3005") == 0).then_some(()));
+    until("nothing is left behind", || (sleepers(&seconds(5)) == 0).then_some(()));
 }

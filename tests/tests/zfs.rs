@@ -119,7 +119,7 @@ fn a_pool_is_shown_with_its_disks_and_their_state() {
 
     // What was run, with its arguments and how it ended, is kept.
     let jobs = grid.windlass(&["jobs", "list", "-o", "json"]).expect(0).json();
-    let job = jobs["items"][0]["id"].as_str().unwrap();
+    let job = jobs[0]["id"].as_str().unwrap();
     let trace = grid.windlass(&["jobs", "trace", job, "n1"]).expect(0).stdout;
     for part in ["zpool", "status", &pool.name, "commands.run"] {
         assert!(trace.contains(part), "no `{part}` in:\n{trace}");

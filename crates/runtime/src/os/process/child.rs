@@ -14,7 +14,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -133,12 +133,39 @@ pub(super) fn start(spec: &Spec) -> Result<Started, ProcessError> {
     })
 }
 
+/// Which agent of this machine the marks are of: the upper half of each. 0 until [`own`] is called.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Mark all programs from now on as this agent's, and end what an earlier process of the same agent
+/// left behind when it was killed. `owner` tells the agents of one machine apart: the same for
+/// each process that keeps its state in the same folder, and another for any other.
+///
+/// Call it before the first program is started.
+pub fn own(owner: &std::path::Path) {
+    let digest = windlass_types::Digest::of(owner.as_os_str().as_encoded_bytes());
+    let [a, b, c, d, ..] = *digest.as_bytes();
+    // Neither small nor negative: a limit that somebody set on purpose looks otherwise.
+    let owner = u32::from_be_bytes([a, b, c, d]) >> 2 | 1 << 29;
+    OWNER.store(owner, Ordering::Relaxed);
+    for process in super::family::Snapshot::take().left_by(|mark| mark >> 32 == u64::from(owner)) {
+        tracing::warn!(
+            pid = process.pid,
+            "ending a program that an earlier process of this agent left behind"
+        );
+        process.signal(rustix::process::Signal::KILL);
+    }
+}
+
 /// A number that nothing else has as its limit of file locks: not small, and not "unlimited".
 /// It need not be secret: who wants to be ended with another program may.
 fn new_mark() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    (RandomState::new().hash_one((std::process::id(), number)) >> 2) | 1 << 61
+    let random = RandomState::new().hash_one((std::process::id(), number));
+    match OWNER.load(Ordering::Relaxed) {
+        0 => random >> 2 | 1 << 61,
+        owner => u64::from(owner) << 32 | random >> 32,
+    }
 }
 
 /// What happens in the child before the program: only system calls.

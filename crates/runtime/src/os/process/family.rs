@@ -127,6 +127,13 @@ impl Snapshot {
         }
     }
 
+    /// All processes with such a mark, whoever their parent is.
+    pub fn left_by(&self, whose: impl Fn(u64) -> bool) -> impl Iterator<Item = &Process> {
+        self.processes
+            .iter()
+            .filter(move |process| !process.zombie && mark_of(process.pid).is_some_and(&whose))
+    }
+
     #[cfg(test)]
     pub fn has(&self, pid: i32) -> bool {
         self.processes.iter().any(|process| process.pid == pid)

@@ -7,8 +7,9 @@
 //! - `running`: the program as the caller sees it, with time limit and cancellation.
 //!
 //! However a program ends (by itself, by timeout, by cancellation, because its future or handle is
-//! dropped, because the runtime is shut down), the reaper ends what it left. Only the end of the
-//! agent itself is not covered here: that is the service manager's part.
+//! dropped, because the runtime is shut down), the reaper ends what it left. What is running when the
+//! agent itself is killed goes on; the next process of the same agent ends it at its start ([`own`]),
+//! unless the service manager has done so already.
 //!
 //! Needs Linux 5.4 (pidfd_open(2), waitid(2) by descriptor) and `/proc`. The first program makes
 //! this process a child subreaper, for good.
@@ -21,6 +22,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 
+pub use child::own;
 pub use running::Running;
 
 use std::{io, path::PathBuf, time::Duration};
