@@ -2,12 +2,7 @@
 
 /// Messages and services of `windlass.v1`.
 pub mod v1 {
-    #![allow(
-        clippy::all,
-        clippy::allow_attributes_without_reason,
-        missing_docs,
-        reason = "generated code"
-    )]
+    #![allow(clippy::all, clippy::allow_attributes_without_reason, missing_docs, reason = "generated code")]
     tonic::include_proto!("windlass.v1");
 }
 
