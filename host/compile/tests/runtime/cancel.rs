@@ -31,11 +31,13 @@ async fn cancelling_ends_the_program_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_asks_may_clean_up_and_succeed() {
     let world = World::new().await;
-    let call = world.request("act.wait-cancelled", json!({}));
+    let mut call = world.request("act.wait-cancelled", json!({}));
+    let (progress, mut reports) = tokio::sync::mpsc::channel(16);
+    call.progress = Some(progress);
     let cancel = call.cancel.clone();
     let (runtime, plugin) = (world.runtime.clone(), world.plugin.clone());
     let running = tokio::spawn(async move { runtime.call(&plugin, call).await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    reports.recv().await.expect("the guest reports that it is under way");
     cancel.cancel();
     let report = running.await.unwrap();
     assert!(json_of(&report)["value"].as_u64().unwrap() > 0, "{:?}", report.outcome);

@@ -157,6 +157,9 @@ impl act::Guest for Torture {
             // A cancelled command is an error, and then the loop ends too.
             let _ = run("printf".into(), vec!["x".into()]);
             runs += 1;
+            if runs == 1 {
+                job::progress(&job::ProgressReport { message: "waiting".into(), percent: None });
+            }
         }
         runs
     }
