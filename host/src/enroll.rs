@@ -140,7 +140,9 @@ impl Enrolment<'_> {
 
     fn pending(&self, endpoint: &Endpoint, words: &str) -> String {
         let fingerprint = self.key.fingerprint();
-        let more = if words.is_empty() { String::new() } else { format!(" ({words})") };
+        // What to do is said below; the master's words count where they say something else.
+        let own = words.is_empty() || words.contains(&fingerprint.to_string());
+        let more = if own { String::new() } else { format!(" ({words})") };
         format!(
             "waiting for an operator of {endpoint}{more}; this node's key is {fingerprint}; accept it with: \
              windlass nodes accept {} --fingerprint {fingerprint}",

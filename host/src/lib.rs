@@ -24,3 +24,4 @@ pub mod notify;
 pub mod plugins;
 pub mod service;
 pub mod session;
+pub mod trusted;

@@ -44,7 +44,7 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
-    /// Say what would keep the host from working. Changes nothing; exit status 1 if anything is bad.
+    /// Say what would keep the host from working. Neither enrols nor runs anything; exit status 1 if anything is bad.
     Check {
         #[command(flatten)]
         file: File,

@@ -11,6 +11,7 @@ use crate::{
     engine::{Catalogue, Engine},
     explain::chain,
     jobs::{Admission, Call, Executor, Finished, Progress, Refused, Work},
+    trusted,
 };
 use futures_util::StreamExt as _;
 use std::{
@@ -101,6 +102,13 @@ impl Plugins {
         if let Err(error) = std::fs::read_dir(dir) {
             let problem = format!("`{}`: {error}", dir.display());
             return vec![Finding::bad("plugins_dir", problem, "make it, or correct `plugins_dir`")];
+        }
+        if let Err(error) = trusted::check(dir) {
+            return vec![Finding::bad(
+                "plugins_dir",
+                chain(&error),
+                "whoever can write there decides what runs",
+            )];
         }
         let (loaded, broken) = loader(config).load_all(&runtime).await;
         for (name, item) in &loaded {
@@ -206,6 +214,7 @@ impl Loader {
 
     fn folders(&self) -> Result<Vec<PathBuf>, String> {
         let Some(dir) = &self.dir else { return Ok(Vec::new()) };
+        trusted::check(dir).map_err(|error| format!("no plugin is loaded: {}", chain(&error)))?;
         let entries = std::fs::read_dir(dir)
             .map_err(|error| format!("cannot read the plugins in `{}`: {error}", dir.display()))?;
         let mut folders: Vec<PathBuf> =
@@ -272,7 +281,10 @@ enum Unloaded {
 
 /// Read a bundle; with an error, a digest of what could be read of it.
 async fn read(folder: PathBuf) -> Result<Bundle, (String, Digest)> {
-    let read = move || Bundle::read_dir(&folder).map_err(|error| (chain(&error), stand_in(&folder)));
+    let read = move || {
+        trusted::check_folder(&folder).map_err(|error| (chain(&error), stand_in(&folder)))?;
+        Bundle::read_dir(&folder).map_err(|error| (chain(&error), stand_in(&folder)))
+    };
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => read,
         Err(error) => Err((error.to_string(), Digest::of(b""))),
