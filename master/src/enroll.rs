@@ -8,6 +8,7 @@ use crate::{
     ca::{Authority, Request},
     config::Config,
     fleet::{Admission, Ask, EnrollRefused, Fleet, FleetError},
+    uncut::uncut,
 };
 use serde_json::Value;
 use std::{
@@ -80,8 +81,9 @@ impl Enrollment {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             let ask = self.ask(&request, &csr, peer)?;
             let max_pending = usize::try_from(self.config.enroll.max_pending).unwrap_or(usize::MAX);
+            let fleet = self.fleet.clone();
             let Admission { node, name_taken, joined } =
-                self.fleet.admit(ask, max_pending).await.map_err(status)?;
+                uncut(async move { fleet.admit(ask, max_pending).await }).await.map_err(status)?;
             if joined {
                 // An operator has vouched for this one: a whole rack may join at once.
                 self.rate.give_back(peer.address.ip());
@@ -99,8 +101,10 @@ impl Enrollment {
             match self.fleet.node(node.id).map_or(NodeState::Pending, |node| node.state) {
                 NodeState::Accepted => {
                     let ttl = self.config.certificate_ttl.0;
-                    let (node, issued) =
-                        self.fleet.issue_first(&self.authority, node.id, csr, ttl).await.map_err(status)?;
+                    let (fleet, authority) = (self.fleet.clone(), self.authority.clone());
+                    let id = node.id;
+                    let issue = async move { fleet.issue_first(&authority, id, csr, ttl).await };
+                    let (node, issued) = uncut(issue).await.map_err(status)?;
                     tracing::info!(node = %node.id, name = %node.name, generation = node.issued_generation,
                         "issued a certificate");
                     reply.set_state(State::Accepted);

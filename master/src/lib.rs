@@ -26,6 +26,7 @@ mod connections;
 mod run;
 #[cfg(test)]
 mod testing;
+mod uncut;
 
 pub use config::Config;
 pub use run::{Listeners, RunError, run, run_with};

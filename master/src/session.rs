@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     fleet::{Announced, EnrollRefused, Fleet, RenewRefused, Session, SessionRefused},
     jobs::NodeEvents,
+    uncut::uncut,
 };
 use futures_util::Stream;
 use incoming::{Incoming, inventory, request_ids};
@@ -271,7 +272,9 @@ impl node_server::Node for Sessions {
         let csr = Request::from_pem(&request.into_inner().csr_pem)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let ttl = self.config.certificate_ttl.0;
-        let renewed = self.fleet.renew(&self.authority, certificate(&peer)?, csr, ttl).await;
+        let (fleet, authority) = (self.fleet.clone(), self.authority.clone());
+        let certificate = certificate(&peer)?.clone();
+        let renewed = uncut(async move { fleet.renew(&authority, &certificate, csr, ttl).await }).await;
         let issued = renewed.map_err(|refused| match refused {
             RenewRefused::Session(refused) => refused.into(),
             RenewRefused::KeyTaken => Status::already_exists(refused.to_string()),

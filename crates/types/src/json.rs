@@ -235,6 +235,10 @@ impl<'a, B: Build> Walk<'a, B> {
                 let payload = match (side, payload) {
                     (Some(shape), Some(payload)) => Some(self.at(Step::Key(name), shape, payload)?),
                     (None, None | Some(Value::Null)) => None,
+                    (Some(shape), None) if matches!(**shape, Shape::Option { .. }) => {
+                        let none = self.build.option(None);
+                        Some(none)
+                    }
                     (Some(shape), None) => {
                         return Err(self.error(
                             format!("{{\"{name}\": {}}}", shape.brief()),

@@ -231,6 +231,11 @@ impl Jobs {
                 )
                 .await;
         }
+        for id in recovered.unreadable {
+            let message =
+                "another version of the host had taken it, and this one can't read its journal entry";
+            self.0.record(id, Outcome::Indeterminate { message: message.into() }.into()).await;
+        }
         for (id, entry) in recovered.accepted {
             if let Err(refused) = self.resume(id, &entry) {
                 self.0
@@ -417,7 +422,11 @@ impl Inner {
             // What begins at once is written as begun: one commit instead of two.
             marked = matches!(place, Place::Now(_));
             if let Err(error) = self.journal.accept(id, &entry, marked).await {
-                return self.refuse(id, journal_refusal(&error));
+                // The entry may have reached the disk: only a result written over it keeps the next
+                // process from running it after the master was told of a refusal.
+                let Refused { reason, message } = journal_refusal(&error);
+                drop(place);
+                return self.record(id, Outcome::Refused { reason, message }.into()).await;
             }
         }
         self.outbox.accepted(id);

@@ -105,6 +105,8 @@ pub struct Recovered {
     pub accepted: Vec<(RequestId, Entry)>,
     /// Begun, without result: their outcome is not known.
     pub started: Vec<(RequestId, Entry)>,
+    /// Written by another version of this program, which knew what they were: they may have begun.
+    pub unreadable: Vec<RequestId>,
     /// Have a result that waits for its acknowledgement.
     pub finished: Vec<RequestId>,
     /// True if requests of read operations were lost with a power failure.
@@ -159,6 +161,10 @@ impl Journal {
                     recovered.accepted.push((id, entry));
                 }
             }
+            for id in kept.unreadable {
+                live.insert(id, (kind, Stage::Started));
+                recovered.unreadable.push(id);
+            }
             for id in kept.results {
                 live.insert(id, (kind, Stage::Finished));
                 recovered.finished.push(id);
@@ -178,8 +184,8 @@ impl Journal {
         }
     }
 
-    /// Take a request id, if it is new; otherwise say where the request stands. A claimed id that is
-    /// not [accepted](Self::accept) must be [released](Self::release).
+    /// Take a request id, if it is new; otherwise say where the request stands. A claimed id must be
+    /// [accepted](Self::accept).
     ///
     /// # Errors
     /// If the journal can't be read.
@@ -207,18 +213,10 @@ impl Journal {
         Ok(acknowledged.then_some(Stage::Acknowledged))
     }
 
-    /// Give a claimed id back.
-    pub fn release(&self, id: RequestId) {
-        let mut live = self.live();
-        if matches!(live.get(&id), Some((_, Stage::Claimed))) {
-            live.remove(&id);
-        }
-    }
-
     /// Keep a claimed request; `started` if it begins at once, which saves a second commit.
     ///
     /// # Errors
-    /// If it can't be written; the id is free again.
+    /// If it can't be written; the request must then be [finished](Self::finish) as refused.
     pub async fn accept(&self, id: RequestId, entry: &Entry, started: bool) -> Result<(), JournalError> {
         let kind = Kind::of(entry.effect);
         let written = self
@@ -231,10 +229,9 @@ impl Journal {
                 self.live().insert(id, (kind, stage));
                 Ok(())
             }
-            Err(error) => {
-                self.release(id);
-                Err(error)
-            }
+            // It may be on the disk nevertheless, if only its sync failed: the id stays claimed
+            // until a result is written over it.
+            Err(error) => Err(error),
         }
     }
 

@@ -46,6 +46,8 @@ type Reply = oneshot::Sender<Result<(), JournalError>>;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub requests: Vec<(RequestId, Entry, bool)>,
+    /// Requests whose entry this version can't read.
+    pub unreadable: Vec<RequestId>,
     pub results: Vec<RequestId>,
     pub lost: bool,
 }
@@ -211,6 +213,7 @@ impl StoreFile {
             // Only we write these; what does not parse comes from a newer version of this program.
             match (id.value().parse(), serde_json::from_slice(entry.value())) {
                 (Ok(id), Ok(entry)) => kept.requests.push((id, entry, begun)),
+                (Ok(id), Err(_)) => kept.unreadable.push(id),
                 _ => tracing::error!(
                     id = id.value(),
                     "the journal holds a request that this version can't read"

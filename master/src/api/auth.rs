@@ -13,6 +13,7 @@ use crate::{
         audit::{self, NewEntry},
         tokens::{self, Known},
     },
+    uncut::uncut,
 };
 use axum::{
     extract::{FromRequestParts, MatchedPath, Request, State},
@@ -272,7 +273,9 @@ pub async fn authorize(
             if let Some(caller) = caller {
                 head.extensions.insert(caller);
             }
-            next.run(Request::from_parts(head, body)).await
+            let safe = head.method.is_safe();
+            let answer = next.run(Request::from_parts(head, body));
+            if safe { answer.await } else { uncut(answer).await }
         }
         Err(error) => error.into_response(),
     }

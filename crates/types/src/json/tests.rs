@@ -322,3 +322,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_side_whose_value_may_be_absent_needs_none() {
+    let side = |item: Shape| Shape::Result { ok: Some(Box::new(item)), err: None };
+    check(&side(Shape::Option { item: Box::new(Shape::Bool) }), &json!("ok")).unwrap();
+    assert!(check(&side(Shape::Bool), &json!("ok")).is_err());
+}

@@ -251,7 +251,8 @@ pub fn write(place: &Place, content: &[u8], mode: Option<u32>) -> Result<(), Fil
         }
     }
     // After the owner, for a change of owner takes setuid bits away.
-    let mode = mode.or(existing.map(|stat| stat.st_mode)).unwrap_or(0o644) & 0o7777;
+    // Never set-user-id and its like: a grant to write is not one to make programs that run as root.
+    let mode = mode.or(existing.map(|stat| stat.st_mode)).unwrap_or(0o644) & 0o777;
     rustix::fs::fchmod(&temporary.file, Mode::from_raw_mode(mode))?;
     temporary.file.sync_all()?;
     temporary.take_name(&name)?;

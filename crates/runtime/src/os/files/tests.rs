@@ -197,6 +197,8 @@ fn writing_makes_and_replaces() {
     assert_ne!(after.ino(), before, "it is another file with the name of the old");
     write(&tree.at("new"), b"three", Some(0o600)).unwrap();
     assert_eq!(fs::metadata(tree.path("new")).unwrap().mode() & 0o7777, 0o600);
+    write(&tree.at("new"), b"three", Some(0o4755)).unwrap();
+    assert_eq!(fs::metadata(tree.path("new")).unwrap().mode() & 0o7777, 0o755, "no set-user-id");
     assert_eq!(read(&tree.at("new"), 99).unwrap(), b"three");
     assert_eq!(write(&tree.at("sub"), b"", None), Err(FilesError::IsADirectory));
     assert_eq!(write(&tree.at("missing/new"), b"", None), Err(FilesError::NotFound));

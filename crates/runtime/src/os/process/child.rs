@@ -133,6 +133,9 @@ pub(super) fn start(spec: &Spec) -> Result<Started, ProcessError> {
     })
 }
 
+/// How often [`own`] looks for what is left at most.
+const LOOKS: u32 = 100;
+
 /// Which agent of this machine the marks are of: the upper half of each. 0 until [`own`] is called.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
@@ -147,13 +150,22 @@ pub fn own(owner: &std::path::Path) {
     // Neither small nor negative: a limit that somebody set on purpose looks otherwise.
     let owner = u32::from_be_bytes([a, b, c, d]) >> 2 | 1 << 29;
     OWNER.store(owner, Ordering::Relaxed);
-    for process in super::family::Snapshot::take().left_by(|mark| mark >> 32 == u64::from(owner)) {
-        tracing::warn!(
-            pid = process.pid,
-            "ending a program that an earlier process of this agent left behind"
-        );
-        process.signal(rustix::process::Signal::KILL);
+    // What forked while we looked is seen by the next look.
+    for _ in 0..LOOKS {
+        let snapshot = super::family::Snapshot::take();
+        let mut left = snapshot.left_by(|mark| mark >> 32 == u64::from(owner)).peekable();
+        if left.peek().is_none() {
+            return;
+        }
+        for process in left {
+            tracing::warn!(
+                pid = process.pid,
+                "ending a program that an earlier process of this agent left behind"
+            );
+            process.signal(rustix::process::Signal::KILL);
+        }
     }
+    tracing::error!("programs of an earlier process of this agent go on starting others");
 }
 
 /// A number that nothing else has as its limit of file locks: not small, and not "unlimited".
