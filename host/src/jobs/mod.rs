@@ -17,7 +17,7 @@ use pool::{Place, Pool};
 use prost::Message as _;
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -39,6 +39,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 /// A progress message is cut here, in bytes.
 const PROGRESS_BYTES: usize = 4096;
+/// Refusals that are remembered. More than a session brings within the moment that counts.
+const REFUSALS: usize = 1024;
 /// Longest time limit. Above, sums with the clock could overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -144,6 +146,9 @@ struct Inner {
     draining: CancellationToken,
     tasks: TaskTracker,
     acknowledged: tokio::sync::Notify,
+    /// The newest refusals. The same id may come again within a session (the master repeats what
+    /// our Hello did not list yet), and what was refused must not run after all.
+    refusals: Mutex<VecDeque<(RequestId, Refused)>>,
 }
 
 impl Jobs {
@@ -158,6 +163,7 @@ impl Jobs {
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
             acknowledged: tokio::sync::Notify::new(),
+            refusals: Mutex::default(),
         }))
     }
 
@@ -172,6 +178,9 @@ impl Jobs {
             Ok(None) => {}
             Ok(Some(stage)) => return self.0.say_again(id, stage),
             Err(error) => return self.0.refuse(id, journal_refusal(&error)),
+        }
+        if let Some(refused) = self.0.refused_before(id) {
+            return self.0.refuse(id, refused);
         }
         if self.0.draining.is_cancelled() {
             return self.0.refuse(id, draining());
@@ -375,8 +384,24 @@ impl Inner {
 
     fn refuse(&self, id: RequestId, refused: Refused) {
         tracing::info!(request = %id, reason = ?refused.reason, message = refused.message, "refused");
+        if self.refused_before(id).is_none() {
+            let mut refusals = self.refusals();
+            refusals.push_back((id, refused.clone()));
+            if refusals.len() > REFUSALS {
+                refusals.pop_front();
+            }
+        }
         let outcome = Outcome::Refused { reason: refused.reason, message: refused.message };
         self.outbox.refused(encode::unstarted(id, outcome));
+    }
+
+    fn refusals(&self) -> std::sync::MutexGuard<'_, VecDeque<(RequestId, Refused)>> {
+        // Every critical section leaves the list whole.
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused_before(&self, id: RequestId) -> Option<Refused> {
+        self.refusals().iter().find(|(refused, _)| *refused == id).map(|(_, why)| why.clone())
     }
 
     /// Repeat what has been said about a request, without running it again.
