@@ -156,34 +156,23 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
     let limits = plugin.manifest().limits;
     let meter = Arc::new(Meter::new(limits.cpu_ms));
 
-    let mut store = Store::new(
-        &inner.engine,
-        State::new(Serving {
-            operation: operation.name.clone(),
-            effect: operation.policy.effect,
-            job_id: call.job_id,
-            node: inner.node(),
-            dry_run: call.dry_run,
-            deadline: began + time_limit,
-            deadline_ms: deadline_ms(time_limit),
-            cancel: call.cancel.clone(),
-            progress,
-            trace: trace.clone(),
-            store: inner.stores.of(plugin.name()),
-            probes: inner.probes.clone(),
-            plugin: plugin.clone(),
-        }),
-    );
-    store.limiter(|state| &mut state.memory);
-    store.set_epoch_deadline(1);
-    let ticks = meter.clone();
-    store.epoch_deadline_callback(move |_| {
-        ticks.check()?;
-        // The thread is shared: others have their turn each tick.
-        Ok(UpdateDeadline::Yield(1))
-    });
-    let fuel = limits.output_bytes.saturating_mul(VALUE_BYTES_PER_TEXT);
-    store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    let serving = Serving {
+        operation: operation.name.clone(),
+        effect: operation.policy.effect,
+        job_id: call.job_id,
+        node: inner.node(),
+        dry_run: call.dry_run,
+        deadline: began + time_limit,
+        deadline_ms: deadline_ms(time_limit),
+        cancel: call.cancel.clone(),
+        progress,
+        trace: trace.clone(),
+        store: inner.stores.of(plugin.name()),
+        probes: inner.probes.clone(),
+        grants: plugin.grants.clone(),
+        plugin: plugin.clone(),
+    };
+    let mut store = store(&inner, serving, &meter);
 
     let returned = {
         let guest = Metered::new(meter.clone(), guest(&mut store, &plugin, &operation, &args));
@@ -230,6 +219,23 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
     Report { outcome: settle(ended, stop, denial, wall), trace, stats }
 }
 
+/// A store of its own, under the limits of its plugin.
+pub(crate) fn store(inner: &Inner, serving: Serving, meter: &Arc<Meter>) -> Store<State> {
+    let output_bytes = serving.plugin.manifest().limits.output_bytes;
+    let mut store = Store::new(&inner.engine, State::new(serving));
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    let ticks = meter.clone();
+    store.epoch_deadline_callback(move |_| {
+        ticks.check()?;
+        // The thread is shared: others have their turn each tick.
+        Ok(UpdateDeadline::Yield(1))
+    });
+    let fuel = output_bytes.saturating_mul(VALUE_BYTES_PER_TEXT);
+    store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    store
+}
+
 async fn guest(
     store: &mut Store<State>,
     plugin: &Plugin,
@@ -273,7 +279,7 @@ async fn forward(
     std::future::pending::<()>().await;
 }
 
-fn deadline_ms(time_limit: Duration) -> i64 {
+pub(crate) fn deadline_ms(time_limit: Duration) -> i64 {
     let deadline = SystemTime::now().checked_add(time_limit).unwrap_or_else(SystemTime::now);
     let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -324,7 +330,7 @@ fn settle(ended: Outcome, stop: Option<Stop>, denial: Option<Denial>, wall: Dura
 }
 
 /// How a guest broke, in words for the operator.
-fn trapped(error: &wasmtime::Error, last_words: &str) -> (TrapReason, String) {
+pub(crate) fn trapped(error: &wasmtime::Error, last_words: &str) -> (TrapReason, String) {
     if let Some(passed) = error.downcast_ref::<LimitPassed>() {
         return (passed.reason, passed.message.clone());
     }

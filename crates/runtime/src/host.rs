@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use windlass_bundle::Grants;
 use windlass_probes::Probes;
 use windlass_types::{Effect, OperationName, TrapReason, trace::Verdict};
 
@@ -56,6 +57,8 @@ pub struct ProgressReport {
 /// The call that an instance serves.
 pub(crate) struct Serving {
     pub(crate) plugin: Arc<Plugin>,
+    /// What this call may do: that of its plugin, but for a canary, which may do nothing.
+    pub(crate) grants: Arc<Grants>,
     pub(crate) operation: OperationName,
     pub(crate) effect: Effect,
     pub(crate) job_id: String,

@@ -2,7 +2,8 @@
 //!
 //! * [`aot`]: compiled code, made by the sandboxed helper `windlass-compile` and kept in a cache.
 //! * [`Runtime`]: the engine and the threads of guests; [`Runtime::load`] gives a [`Plugin`],
-//!   [`Runtime::call`] calls one of its operations in a fresh instance.
+//!   [`Runtime::canary`] tries whether it can be instantiated at all, and [`Runtime::call`] calls
+//!   one of its operations in a fresh instance.
 //! * [`engine`]: the configuration that this crate and the helper share.
 //! * [`os`]: what a plugin's calls do to the node; nothing there knows of plugins.
 //!
@@ -11,6 +12,7 @@
 
 pub mod aot;
 mod call;
+mod canary;
 mod convert;
 pub mod engine;
 mod host;
@@ -22,6 +24,7 @@ mod state;
 mod trace;
 
 pub use call::{Call, GRACE, Report};
+pub use canary::{CANARY_TIME, CanaryError};
 pub use host::ProgressReport;
 pub use plugin::{LoadError, Plugin, PluginOperation};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};

@@ -2,6 +2,7 @@
 
 use crate::{
     call::{self, Call, Report},
+    canary::{self, CanaryError},
     engine::{self, MAX_INSTANCES, Ticker},
     host::{self, State},
     plugin::{LoadError, Plugin},
@@ -126,6 +127,24 @@ impl Runtime {
         configuration: Value,
     ) -> Result<Arc<Plugin>, LoadError> {
         Plugin::load(&self.inner.engine, &self.linker, bundle, compiled, policy, &configuration).map(Arc::new)
+    }
+
+    /// Instantiate a plugin once, under its own limits and with nothing granted, and throw the
+    /// instance away: what traps or starves already then would fail every call.
+    ///
+    /// Waits for a free instance as [`Runtime::call`] does; from then on it takes at most
+    /// [`CANARY_TIME`](crate::CANARY_TIME).
+    ///
+    /// # Errors
+    /// With how it broke.
+    pub async fn canary(&self, plugin: &Arc<Plugin>) -> Result<(), CanaryError> {
+        let Some(guests) = &self.guests else {
+            return Err(CanaryError::Lost("the runtime has ended".into()));
+        };
+        let running = guests.spawn(canary::run(self.inner.clone(), plugin.clone()));
+        AbortOnDropHandle::new(running)
+            .await
+            .unwrap_or_else(|error| Err(CanaryError::Lost(error.to_string())))
     }
 
     /// Call an operation in an instance of its own, and wait for its outcome. Dropping the future

@@ -85,7 +85,7 @@ impl State {
     ) -> wasmtime::Result<Result<Allowed, wit::Error>> {
         let serving = &self.serving;
         serving.check_size("input of a program", command.stdin.as_ref().map_or(0, Vec::len))?;
-        let grant = match serving.plugin.grants.command(&command.program, &command.args, serving.effect) {
+        let grant = match serving.grants.command(&command.program, &command.args, serving.effect) {
             Ok(grant) => grant,
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };

@@ -49,7 +49,7 @@ impl Serving {
         let serving = self;
         let (trace, effect) = (&serving.trace, serving.effect);
         let detail = TraceDetail::File { path: path.to_owned(), bytes: 0 };
-        let grant = match serving.plugin.grants.file(path, access, effect) {
+        let grant = match serving.grants.file(path, access, effect) {
             Ok(grant) => grant,
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };
@@ -71,7 +71,7 @@ impl Serving {
             return Ok(Ok(noted));
         }
         // A link may lead to another granted place, and nowhere else.
-        let (grants, root) = (serving.plugin.grants.clone(), grant.root.clone());
+        let (grants, root) = (serving.grants.clone(), grant.root.clone());
         let may_follow = Arc::new(move |relative: &Path| {
             root.join(relative).to_str().is_some_and(|path| grants.file(path, access, effect).is_ok())
         });

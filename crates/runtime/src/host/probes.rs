@@ -17,7 +17,7 @@ impl Serving {
         let serving = self;
         let function = format!("probes.{name}");
         let detail = TraceDetail::Probe { probe: name.to_owned() };
-        let rule = match serving.plugin.grants.probe(name) {
+        let rule = match serving.grants.probe(name) {
             Ok(rule) => rule,
             Err(denial) => {
                 let denial = Denial { capability: function.clone(), ..denial };

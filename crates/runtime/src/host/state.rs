@@ -25,7 +25,7 @@ impl Serving {
         let serving = self;
         let trace = &serving.trace;
         let detail = TraceDetail::State { key: key.to_owned(), bytes: 0 };
-        let rule = match serving.plugin.grants.state() {
+        let rule = match serving.grants.state() {
             Ok(rule) => rule,
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };

@@ -4,9 +4,10 @@
 
 use crate::world::{World, bundle, compiled, json_of};
 use serde_json::{Value, json};
+use std::path::Path;
 use wasm_encoder::{
     CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection,
-    MemorySection, MemoryType, Module, TypeSection, ValType,
+    InstructionSink, MemorySection, MemoryType, Module, TypeSection, ValType,
 };
 use windlass_bundle::{Bundle, NodePolicy};
 use windlass_runtime::LoadError;
@@ -16,26 +17,33 @@ use wit_parser::{
     abi::{AbiVariant, WasmType},
 };
 
-/// A core module for a world: its exports trap. Imported functions are those without parameters.
-fn core_module(resolve: &Resolve, world: WorldId) -> Vec<u8> {
+/// What the module does while it is instantiated.
+pub type Initialize<'a> = &'a dyn Fn(&mut InstructionSink<'_>);
+
+/// A core module for a world: its exports trap.
+fn core_module(resolve: &Resolve, world: WorldId, initialize: Option<Initialize<'_>>) -> Vec<u8> {
     let (mut types, mut functions, mut code) =
         (TypeSection::new(), FunctionSection::new(), CodeSection::new());
     let (mut imports, mut exports) = (ImportSection::new(), ExportSection::new());
-    types.ty().function([], []);
     let mut imported = 0;
     for (key, item) in &resolve.worlds[world].imports {
         let (WorldKey::Interface(id), WorldItem::Interface { .. }) = (key, item) else { continue };
-        for name in resolve.interfaces[*id].functions.keys() {
-            imports.import(&resolve.id_of(*id).unwrap(), name, EntityType::Function(0));
+        for (name, function) in &resolve.interfaces[*id].functions {
+            let signature = resolve.wasm_signature(AbiVariant::GuestImport, function);
+            let core = |types: &[WasmType]| types.iter().map(core_type).collect::<Vec<_>>();
+            types.ty().function(core(&signature.params), core(&signature.results));
+            imports.import(&resolve.id_of(*id).unwrap(), name, EntityType::Function(imported));
             imported += 1;
         }
     }
-    let mut add = |name: &str, params: Vec<ValType>, results: Vec<ValType>| {
+    let traps: Initialize<'_> = &|body| _ = body.unreachable();
+    let mut add = |name: &str, params: Vec<ValType>, results: Vec<ValType>, does: Initialize<'_>| {
         let index = functions.len();
         types.ty().function(params, results);
-        functions.function(index + 1);
+        functions.function(imported + index);
         let mut body = Function::new([]);
-        body.instructions().unreachable().end();
+        does(&mut body.instructions());
+        body.instructions().end();
         code.function(&body);
         exports.export(name, ExportKind::Func, imported + index);
     };
@@ -52,10 +60,14 @@ fn core_module(resolve: &Resolve, world: WorldId) -> Vec<u8> {
             let name = resolve.wasm_export_name(ManglingAndAbi::Legacy(LiftLowerAbi::Sync), export);
             let signature = resolve.wasm_signature(AbiVariant::GuestExport, func);
             let core = |types: &[WasmType]| types.iter().map(core_type).collect();
-            add(&name, core(&signature.params), core(&signature.results));
+            add(&name, core(&signature.params), core(&signature.results), traps);
         }
     }
-    add("cabi_realloc", vec![ValType::I32; 4], vec![ValType::I32]);
+    // Each text it is given lies at the same place: nobody looks at two.
+    add("cabi_realloc", vec![ValType::I32; 4], vec![ValType::I32], &|body| _ = body.i32_const(2048));
+    if let Some(initialize) = initialize {
+        add("_initialize", vec![], vec![], initialize);
+    }
     let mut memories = MemorySection::new();
     memories.memory(MemoryType {
         minimum: 1,
@@ -82,22 +94,33 @@ fn core_type(ty: &WasmType) -> ValType {
 
 /// A bundle of a plugin `sample` with these interfaces.
 fn sample(interfaces: &str, world: &str) -> Bundle {
+    initialized(interfaces, world, None, "")
+}
+
+/// The same, with something to do while it is instantiated and more in its manifest.
+pub fn initialized(
+    interfaces: &str,
+    world: &str,
+    initialize: Option<Initialize<'_>>,
+    manifest: &str,
+) -> Bundle {
     let mut resolve = Resolve::default();
     for text in [
         "package windlass:plan@0.1.0; interface types { record plan { steps: list<string> } }".to_owned(),
-        "package windlass:host@0.1.0; interface teleport { beam-up: func(); }".to_owned(),
+        "package windlass:host@0.9.0; interface teleport { beam-up: func(); }".to_owned(),
         "package other:sample@0.1.0; interface thing { get: func(); }".to_owned(),
     ] {
         resolve.push_source("dependency.wit", &text).unwrap();
     }
+    resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/host")).unwrap();
     let text = format!("package windlass:sample@0.1.0;\n{interfaces}\nworld plugin {{ {world} }}");
     let package =
         resolve.push_source("sample.wit", &text).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
     let world = resolve.packages[package].worlds["plugin"];
-    let mut module = core_module(&resolve, world);
+    let mut module = core_module(&resolve, world, initialize);
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     let component = ComponentEncoder::default().module(&module).unwrap().encode().unwrap();
-    let manifest = "name = \"sample\"\nversion = \"0.1.0\"\n";
+    let manifest = format!("name = \"sample\"\nversion = \"0.1.0\"\n{manifest}");
     Bundle::from_parts(manifest.into(), component, bundle("monitor").wit).unwrap()
 }
 
@@ -132,7 +155,7 @@ async fn types_without_a_form_in_json_name_their_function() {
 async fn a_plugin_that_needs_another_host_is_refused() {
     let interface = "interface noun { verb: func(); }";
     let error =
-        load(&sample(interface, "import windlass:host/teleport@0.1.0; export noun;")).await.unwrap_err();
+        load(&sample(interface, "import windlass:host/teleport@0.9.0; export noun;")).await.unwrap_err();
     assert!(matches!(error, LoadError::Imports(_)), "{error}");
     assert!(error.to_string().contains("teleport"), "{error}");
 }

@@ -3,6 +3,7 @@
 //! The plugin is `tests/plugins/torture`, built by `cargo xtask plugins`.
 
 mod calls;
+mod canary;
 mod cancel;
 mod compiler;
 mod grants;
