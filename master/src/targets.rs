@@ -11,10 +11,7 @@
 //! nor false) is an error at once.
 
 use crate::fleet::NodeRecord;
-use cel::{
-    Context, ExecutionError, Program,
-    common::ast::{EntryExpr, Expr, IdedExpr},
-};
+use cel::{Context, ExecutionError, Program};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde_json::Value;
 use std::{
@@ -22,6 +19,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use windlass_describe::expression::{self, ExpressionError};
 use windlass_types::{
     NodeId,
     api::{NodeState, Target},
@@ -31,14 +29,6 @@ use windlass_types::{
 const MAX_ON: usize = 20_000;
 /// Globs among them at most: each is tried on each name.
 const MAX_GLOBS: usize = 100;
-/// Bytes of a CEL expression at most.
-const MAX_WHERE: usize = 1024;
-/// Parser and interpreter recurse once for each bracket, operator or field, so an expression is as
-/// deep as it is long at worst: this is 256 KiB of stack for each of its bytes. Only what is used
-/// takes memory.
-const WHERE_STACK: usize = MAX_WHERE << 18;
-/// Loops (`all`, `exists`, `map`, `filter`) in it at most: one inside the other multiplies.
-const MAX_LOOPS: usize = 2;
 /// How long the expression may take over all nodes.
 const WHERE_TIME: Duration = Duration::from_secs(2);
 
@@ -67,6 +57,13 @@ pub enum TargetError {
     Empty { hint: Option<String> },
 }
 
+impl From<ExpressionError> for TargetError {
+    fn from(error: ExpressionError) -> Self {
+        let ExpressionError { place, message } = error;
+        TargetError::Where { place, message }
+    }
+}
+
 fn unknown_message(text: &str, state: Option<NodeState>) -> String {
     match state {
         Some(state) => format!("node `{text}` is {}, not accepted", crate::fleet::state_word(state)),
@@ -90,15 +87,7 @@ pub fn resolve(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<Nod
     if target.r#where.is_none() {
         return choose(target, nodes);
     }
-    let failed = |message: String| Err(TargetError::Where { place: None, message });
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("where".into()).stack_size(WHERE_STACK);
-        match thread.spawn_scoped(scope, || choose(target, nodes)).map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(chosen)) => chosen,
-            Ok(Err(_)) => failed("broke the interpreter".into()),
-            Err(error) => failed(format!("could not be evaluated: {error}")),
-        }
-    })
+    expression::on_large_stack(|| choose(target, nodes))?
 }
 
 fn choose(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
@@ -259,21 +248,7 @@ impl Failures {
 
 impl Filter {
     fn compile(text: &str) -> Result<Self, TargetError> {
-        let bad = |message: String| TargetError::Where { place: None, message };
-        if text.len() > MAX_WHERE {
-            return Err(bad(format!("is longer than {MAX_WHERE} bytes")));
-        }
-        let program = Program::compile(text).map_err(|errors| match errors.errors.first() {
-            Some(error) => TargetError::Where {
-                place: u32::try_from(error.pos.0).ok().zip(u32::try_from(error.pos.1).ok()),
-                message: error.msg.clone(),
-            },
-            None => bad("is not CEL".into()),
-        })?;
-        if loops(program.expression()) > MAX_LOOPS {
-            return Err(bad(format!("has more than {MAX_LOOPS} loops")));
-        }
-        Ok(Filter(program))
+        Ok(Filter(expression::compile(text)?))
     }
 
     fn fits(&self, node: &NodeRecord, failures: &mut Failures) -> Result<bool, TargetError> {
@@ -297,34 +272,6 @@ impl Filter {
     }
 }
 
-/// Loops in an expression, wherever they are.
-fn loops(expression: &IdedExpr) -> usize {
-    let entries = |entries: &[cel::common::ast::IdedEntryExpr]| {
-        entries
-            .iter()
-            .map(|entry| match &entry.expr {
-                EntryExpr::StructField(field) => loops(&field.value),
-                EntryExpr::MapEntry(entry) => loops(&entry.key) + loops(&entry.value),
-            })
-            .sum()
-    };
-    match &expression.expr {
-        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => 0,
-        Expr::Call(call) => {
-            call.target.as_deref().map_or(0, loops) + call.args.iter().map(loops).sum::<usize>()
-        }
-        Expr::Comprehension(inner) => {
-            let parts =
-                [&inner.iter_range, &inner.accu_init, &inner.loop_cond, &inner.loop_step, &inner.result];
-            1 + parts.into_iter().map(loops).sum::<usize>()
-        }
-        Expr::List(list) => list.elements.iter().map(loops).sum(),
-        Expr::Select(select) => loops(&select.operand),
-        Expr::Map(map) => entries(&map.entries),
-        Expr::Struct(record) => entries(&record.entries),
-    }
-}
-
 fn node_value(node: &NodeRecord) -> cel::Value {
     let text = |text: &str| cel::Value::from(text);
     HashMap::from([
@@ -335,7 +282,7 @@ fn node_value(node: &NodeRecord) -> cel::Value {
             "facts",
             node.facts
                 .iter()
-                .map(|(key, fact)| (key.as_str(), cel_value(fact)))
+                .map(|(key, fact)| (key.as_str(), expression::value(fact)))
                 .collect::<HashMap<_, _>>()
                 .into(),
         ),
@@ -350,24 +297,6 @@ fn node_value(node: &NodeRecord) -> cel::Value {
         ("flags", node.flags.iter().map(|flag| text(flag)).collect::<Vec<_>>().into()),
     ])
     .into()
-}
-
-/// Whole numbers become `int` where they fit, so that `node.facts.cpu_count > 4` compares ints.
-fn cel_value(value: &Value) -> cel::Value {
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Bool(value) => cel::Value::Bool(*value),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(int), _) => cel::Value::Int(int),
-            (_, Some(uint)) => cel::Value::UInt(uint),
-            _ => cel::Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => text.as_str().into(),
-        Value::Array(items) => items.iter().map(cel_value).collect::<Vec<_>>().into(),
-        Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.as_str(), cel_value(value))).collect::<HashMap<_, _>>().into()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod agreement;
 mod decode;
 mod docs;
+pub mod expression;
 #[cfg(test)]
 mod fixture;
 mod operations;
