@@ -80,16 +80,26 @@ impl<'t> Table<'t> {
 
     /// Take the value of a key this table must have.
     pub(crate) fn require(&mut self, key: &'static str) -> Result<Value<'t>, ManifestError> {
-        self.take(key).ok_or_else(|| self.place.error(format!("the key `{key}` is missing")))
+        self.take(key).ok_or_else(|| {
+            let mut error = self.place.error(format!("the key `{key}` is missing"));
+            let mistyped =
+                self.entries.keys().find(|found| nearest(found.get_ref(), [key].into_iter()).is_some());
+            error.hint = mistyped.map(|found| format!("is it the unknown key `{}`?", found.get_ref()));
+            error
+        })
     }
 
-    /// All entries, for a table whose keys are names.
-    pub(crate) fn into_entries(self) -> impl Iterator<Item = (String, Value<'t>)> {
+    /// All entries, for a table whose keys are names; `max` of them.
+    pub(crate) fn into_entries(
+        self,
+        max: usize,
+    ) -> Result<impl Iterator<Item = (String, Value<'t>)>, ManifestError> {
         let place = self.place;
-        self.entries.into_iter().map(move |(key, value)| {
+        at_most(max, self.entries.len(), &place)?;
+        Ok(self.entries.into_iter().map(move |(key, value)| {
             let value = value_of(&place, key.get_ref(), value);
             (key.into_inner().into_owned(), value)
-        })
+        }))
     }
 
     /// Refuse what was not taken.
@@ -102,6 +112,13 @@ impl<'t> Table<'t> {
             .or_else(|| Some(format!("the keys here are {}", quoted(&self.known))));
         Err(error)
     }
+}
+
+fn at_most(max: usize, count: usize, place: &Place<'_>) -> Result<(), ManifestError> {
+    if count > max {
+        return Err(place.error(format!("has {count} entries, where {max} are allowed")));
+    }
+    Ok(())
 }
 
 fn value_of<'t>(place: &Place<'t>, key: &str, value: Spanned<DeValue<'t>>) -> Value<'t> {
@@ -125,8 +142,10 @@ impl<'t> Value<'t> {
         }
     }
 
-    pub(crate) fn into_items(self) -> Result<Vec<Value<'t>>, ManifestError> {
+    /// The items of an array of at most `max`.
+    pub(crate) fn into_items(self, max: usize) -> Result<Vec<Value<'t>>, ManifestError> {
         let DeValue::Array(items) = self.value else { return Err(self.mismatch("an array")) };
+        at_most(max, items.len(), &self.place)?;
         Ok(items
             .into_iter()
             .enumerate()
@@ -139,10 +158,10 @@ impl<'t> Value<'t> {
     }
 
     /// The items of an array, or the value itself where it is a single string.
-    pub(crate) fn into_items_or_one(self) -> Result<Vec<Value<'t>>, ManifestError> {
+    pub(crate) fn into_items_or_one(self, max: usize) -> Result<Vec<Value<'t>>, ManifestError> {
         match self.value {
             DeValue::String(_) => Ok(vec![self]),
-            DeValue::Array(_) => self.into_items(),
+            DeValue::Array(_) => self.into_items(max),
             _ => Err(self.mismatch("a string or an array of strings")),
         }
     }
@@ -176,6 +195,11 @@ impl<'t> Value<'t> {
         }
     }
 
+    /// The value as JSON, for what is read by a type later.
+    pub(crate) fn into_json(self) -> Result<serde_json::Value, ManifestError> {
+        json(self.value, &self.place, 0)
+    }
+
     /// A string, read by `parse`, whose message becomes the error.
     pub(crate) fn parsed<T, E: std::fmt::Display>(
         &self,
@@ -200,6 +224,55 @@ impl<'t> Value<'t> {
         error.hint = nearest(text, words.into_iter());
         Err(error)
     }
+}
+
+/// How deep arguments may nest: types nest less deep (`windlass_describe`).
+const MAX_JSON_DEPTH: usize = 64;
+
+fn json(value: DeValue<'_>, place: &Place<'_>, depth: usize) -> Result<serde_json::Value, ManifestError> {
+    use serde_json::Value as Json;
+    if depth > MAX_JSON_DEPTH {
+        return Err(place.error(format!("nests deeper than {MAX_JSON_DEPTH}")));
+    }
+    Ok(match value {
+        DeValue::String(text) => Json::from(text.into_owned()),
+        DeValue::Boolean(bool) => Json::from(bool),
+        DeValue::Integer(integer) => {
+            let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+            let json = number.and_then(|number| {
+                i64::try_from(number).map(Json::from).or_else(|_| u64::try_from(number).map(Json::from)).ok()
+            });
+            json.ok_or_else(|| place.error(format!("{integer} is no integer of 64 bits")))?
+        }
+        // JSON has no numbers for the last three: the walk by type takes these words.
+        DeValue::Float(float) => match float.as_str().parse::<f64>() {
+            Ok(number) if number.is_nan() => Json::from("NaN"),
+            Ok(f64::INFINITY) => Json::from("Infinity"),
+            Ok(f64::NEG_INFINITY) => Json::from("-Infinity"),
+            Ok(number) => Json::from(number),
+            Err(_) => return Err(place.error(format!("{float} is not a number"))),
+        },
+        DeValue::Datetime(_) => {
+            return Err(place.error("a date or time has no form in JSON: write it as text"));
+        }
+        DeValue::Array(items) => {
+            let mut json_items = Vec::with_capacity(items.len());
+            for (index, item) in items.into_iter().enumerate() {
+                let key = format!("{}[{index}]", place.key);
+                let place = Place { text: place.text, span: item.span(), key };
+                json_items.push(json(item.into_inner(), &place, depth + 1)?);
+            }
+            Json::from(json_items)
+        }
+        DeValue::Table(entries) => {
+            let mut object = serde_json::Map::new();
+            for (key, value) in entries {
+                let place = place.child(key.get_ref(), value.span());
+                object.insert(key.into_inner().into_owned(), json(value.into_inner(), &place, depth + 1)?);
+            }
+            Json::from(object)
+        }
+    })
 }
 
 fn quoted(words: &[&str]) -> String {

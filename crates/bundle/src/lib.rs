@@ -18,7 +18,8 @@ pub mod version;
 
 pub use grants::{CommandGrant, FileGrant, Grants};
 pub use manifest::{
-    Access, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
+    Access, Alert, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
+    Severity, Watch,
 };
 pub use path::AbsolutePath;
 pub use pattern::PathPattern;

@@ -3,9 +3,14 @@
 //! Everything here is parsed once, into types that hold only what is possible; past this module
 //! nobody looks at the text again. `docs/plugin-manifest.md` is the reference for authors.
 
+mod fit;
 mod read;
 #[cfg(test)]
 mod tests;
+mod watches;
+
+pub use fit::{Exported, Unfit};
+pub use watches::{Alert, Severity, Watch};
 
 use crate::{
     grammar::Grammar, path::AbsolutePath, pattern::PathPattern, units::show_duration, version::Version,
@@ -19,6 +24,31 @@ use windlass_types::{Effect, PluginName};
 
 /// Largest manifest, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
+
+/// Stack for reading one. The parser bounds tables within tables and the parts of one key (80 each),
+/// and both together make a document 6,000 levels deep: past the stack of an ordinary thread, whose
+/// end would be that of the process. Only what is used takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
+/// How much of each thing a manifest may have. Ten times what a large plugin needs, and little enough
+/// that reading a manifest, and asking its rules at each call, stay cheap whoever wrote it.
+pub(crate) mod bounds {
+    pub(crate) const PROGRAMS: usize = 64;
+    pub(crate) const PATHS: usize = 16;
+    /// Rules of all programs together.
+    pub(crate) const RULES: usize = 512;
+    /// Tokens and alternatives of all rules together: with the bytes of an argument list
+    /// ([`crate::grammar::MAX_ARGS_BYTES`]) they bound the time of one question.
+    pub(crate) const TOKENS: usize = 4096;
+    pub(crate) const PLACEHOLDERS: usize = 256;
+    /// Values, keys, items or folders that one placeholder lists.
+    pub(crate) const CHOICES: usize = 512;
+    pub(crate) const FILES: usize = 256;
+    pub(crate) const OPERATIONS: usize = 512;
+    pub(crate) const LOCKS: usize = 16;
+    pub(crate) const WATCHES: usize = 64;
+    pub(crate) const ALERTS: usize = 128;
+}
 
 /// What is wrong with a manifest, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +87,10 @@ pub struct Manifest {
     pub state: bool,
     /// Policies of operations by `interface.function`.
     pub operations: BTreeMap<String, OperationPolicy>,
+    /// What each host repeats by itself, by name.
+    pub watches: BTreeMap<String, Watch>,
+    /// What people should know of, by name.
+    pub alerts: BTreeMap<String, Alert>,
 }
 
 /// What one operation of a plugin may use.
@@ -179,6 +213,8 @@ pub struct OperationPolicy {
     pub idempotent: bool,
     /// Names of what it needs for itself, with `{param}` for the value of a parameter.
     pub locks: Vec<String>,
+    /// The operation of the same plugin (`interface.function`) that takes it back.
+    pub undo: Option<String>,
 }
 
 impl Default for OperationPolicy {
@@ -189,6 +225,7 @@ impl Default for OperationPolicy {
             timeout: Duration::from_secs(60),
             idempotent: false,
             locks: Vec::new(),
+            undo: None,
         }
     }
 }
@@ -205,7 +242,18 @@ impl Manifest {
     /// # Errors
     /// With the place of the first thing that is wrong.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
-        read::manifest(text)
+        let failed = |message: String| {
+            Err(ManifestError { line: 1, column: 1, key: String::new(), message, hint: None })
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("manifest".into()).stack_size(STACK_BYTES);
+            match thread.spawn_scoped(scope, || read::manifest(text)).map(std::thread::ScopedJoinHandle::join)
+            {
+                Ok(Ok(manifest)) => manifest,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => failed(format!("can not be read: no thread to read it: {error}")),
+            }
+        })
     }
 
     /// Policy of an operation, by `interface.function`. One that the manifest does not mention

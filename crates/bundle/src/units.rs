@@ -55,6 +55,7 @@ fn scaled(text: &str, number: &str, unit: u64) -> Result<u64, String> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match () {
+        () if ms == 0 => "0s".into(),
         () if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
         () if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
         () if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn units_read_back_as_they_are_shown() {
-        for text in ["1ms", "1500ms", "90s", "1m", "2h"] {
+        for text in ["0s", "1ms", "1500ms", "90s", "1m", "2h"] {
             assert_eq!(show_duration(duration(text).expect(text)), text);
         }
         for text in ["1B", "1500B", "3KiB", "64MiB", "2GiB"] {

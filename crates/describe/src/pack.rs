@@ -2,15 +2,19 @@
 //!
 //! Everything a host or a master would refuse later is refused here, while the author looks.
 
-use crate::{DescribeError, Disagreement, check_agreement, component_operations, operations};
-use std::path::{Path, PathBuf};
-use windlass_bundle::{Bundle, BundleError, manifest::lock_params};
-use windlass_types::{
-    json::nearest,
-    shape::{Operation, Shape},
+use crate::{
+    DescribeError, Disagreement, check_agreement, component_operations, expression::ExpressionError,
+    operations,
 };
+use std::path::{Path, PathBuf};
+use windlass_bundle::{
+    Bundle, BundleError,
+    manifest::{Exported, Unfit},
+};
+use windlass_types::shape::Operation;
 use wit_parser::{Resolve, SourceMap, UnresolvedPackageGroup};
 
+mod alerts;
 #[cfg(test)]
 mod tests;
 
@@ -55,25 +59,16 @@ pub enum PackError {
         /// Name the package must have.
         package: String,
     },
-    /// The manifest speaks of an operation that is not there.
-    #[error("plugin.toml: `operations.\"{operation}\"`: the component exports no such function{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
-    StaleOperation {
-        /// `interface.function`.
-        operation: String,
-        /// The nearest name.
-        hint: Option<String>,
-    },
-    /// A lock names something that is not a parameter fit for a name.
-    #[error("plugin.toml: `operations.\"{operation}\".locks`: `{{{param}}}` in `{lock}` {why}")]
-    Lock {
-        /// `interface.function`.
-        operation: String,
-        /// The lock as written.
-        lock: String,
-        /// The parameter it names.
-        param: String,
+    /// The manifest speaks of an operation that is not there, or is another than it thinks.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The condition of an alert can't be right.
+    #[error("plugin.toml: `alerts.{alert}.when`: the expression {problem}")]
+    Alert {
+        /// Its name.
+        alert: String,
         /// What is wrong with it.
-        why: String,
+        problem: ExpressionError,
     },
 }
 
@@ -99,15 +94,16 @@ pub fn check(bundle: &Bundle) -> Result<(Vec<Operation>, Vec<String>), PackError
     if described.is_empty() {
         return Err(PackError::NoOperations { package: format!("…:{}", manifest.name) });
     }
-    for (local, policy) in &manifest.operations {
-        let Some(operation) = described.iter().find(|operation| operation.name.local() == local) else {
-            let hint = nearest(local, described.iter().map(|operation| operation.name.local()));
-            return Err(PackError::StaleOperation { operation: local.clone(), hint });
-        };
-        for lock in &policy.locks {
-            check_lock(operation, lock)?;
-        }
-    }
+    let exported: Vec<Exported<'_>> = described
+        .iter()
+        .map(|operation| Exported {
+            local: operation.name.local(),
+            signature: &operation.signature,
+            planned: operation.planned,
+        })
+        .collect();
+    manifest.fits(&exported)?;
+    alerts::check(manifest, &described)?;
     let unlisted = described
         .iter()
         .map(|operation| operation.name.local())
@@ -115,47 +111,6 @@ pub fn check(bundle: &Bundle) -> Result<(Vec<Operation>, Vec<String>), PackError
         .map(str::to_owned)
         .collect();
     Ok((described, unlisted))
-}
-
-fn check_lock(operation: &Operation, lock: &str) -> Result<(), PackError> {
-    let fail = |param: &str, why: String| {
-        Err(PackError::Lock {
-            operation: operation.name.local().to_owned(),
-            lock: lock.to_owned(),
-            param: param.to_owned(),
-            why,
-        })
-    };
-    let params = &operation.signature.params;
-    // The manifest has been parsed, so the lock is well formed.
-    for name in lock_params(lock).unwrap_or_default() {
-        let Some(param) = params.iter().find(|param| param.name == name) else {
-            let hint = nearest(name, params.iter().map(|param| param.name.as_str()));
-            return fail(
-                name,
-                format!("is not a parameter{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()),
-            );
-        };
-        let plain = matches!(
-            param.shape,
-            Shape::Bool
-                | Shape::S8
-                | Shape::S16
-                | Shape::S32
-                | Shape::S64
-                | Shape::U8
-                | Shape::U16
-                | Shape::U32
-                | Shape::U64
-                | Shape::Char
-                | Shape::String
-                | Shape::Enum { .. }
-        );
-        if !plain {
-            return fail(name, format!("is {}, which is no name for a lock", param.shape.brief()));
-        }
-    }
-    Ok(())
 }
 
 /// Encode a folder of WIT text, with its dependencies in `deps/`, as a binary package that keeps

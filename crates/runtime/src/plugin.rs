@@ -14,10 +14,12 @@ use wasmtime::{
         types::{ComponentFunc, ComponentItem},
     },
 };
-use windlass_bundle::{Bundle, Grants, Manifest, NodePolicy, OperationPolicy};
+use windlass_bundle::{
+    Bundle, Grants, Manifest, NodePolicy, OperationPolicy,
+    manifest::{Exported, Unfit},
+};
 use windlass_types::{
     Digest, OperationName, PluginName,
-    json::nearest,
     shape::{Shape, Signature},
 };
 
@@ -47,14 +49,9 @@ pub enum LoadError {
     /// Nothing to call.
     #[error("the plugin exports no interface of the package `…:{0}`, so there is no operation")]
     NoOperations(PluginName),
-    /// The manifest speaks of an operation that is not there.
-    #[error("plugin.toml: `operations.\"{operation}\"`: the plugin exports no such function{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
-    StaleOperation {
-        /// `interface.function`.
-        operation: String,
-        /// The nearest name.
-        hint: Option<String>,
-    },
+    /// The manifest speaks of an operation that is not there, or is another than it thinks.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 /// A plugin, ready to be called.
@@ -219,13 +216,16 @@ fn operations(
     if operations.is_empty() {
         return Err(LoadError::NoOperations(manifest.name.clone()));
     }
-    match manifest.operations.keys().find(|local| !operations.contains_key(*local)) {
-        Some(stale) => Err(LoadError::StaleOperation {
-            operation: stale.clone(),
-            hint: nearest(stale, operations.keys().map(String::as_str)),
-        }),
-        None => Ok(operations),
-    }
+    let exported: Vec<Exported<'_>> = operations
+        .iter()
+        .map(|(local, operation)| Exported {
+            local,
+            signature: &operation.signature,
+            planned: operation.planned,
+        })
+        .collect();
+    manifest.fits(&exported)?;
+    Ok(operations)
 }
 
 /// Package and interface of `ns:package/interface@version`.

@@ -139,6 +139,11 @@ impl Grammar {
         })
     }
 
+    /// Tokens and alternatives: with the arguments, what matching takes time in proportion to.
+    pub(crate) fn size(&self) -> usize {
+        self.tokens().map(|token| token.alternatives.len()).sum()
+    }
+
     fn tokens(&self) -> impl Iterator<Item = &Token> {
         self.elements.iter().flat_map(|element| match element {
             Element::Token(token) => std::slice::from_ref(token),

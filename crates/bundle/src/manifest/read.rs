@@ -2,13 +2,13 @@
 
 use super::{
     Access, FileRule, Limits, MAX_BYTES, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
-    lock_params,
+    bounds, lock_params, watches,
 };
 use crate::{
     document::{self, Table, Value},
     grammar::{
-        CharSet, DEFAULT_MAX_LENGTH, Grammar, KINDS, Kind, MAX_ARGS_BYTES, Placeholder, Placeholders,
-        is_name, is_placeholder_name,
+        CharSet, DEFAULT_MAX_LENGTH, Grammar, KINDS, Kind, MAX_ARGS_BYTES, MAX_ELEMENTS, Placeholder,
+        Placeholders, is_name, is_placeholder_name,
     },
     path::AbsolutePath,
     pattern::PathPattern,
@@ -51,11 +51,30 @@ pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
     let state = top.take("state").map(|value| value.bool()).transpose()?.unwrap_or(false);
     let operations =
         top.take("operations").map(|value| operations(value, &name)).transpose()?.unwrap_or_default();
+    let watches = top
+        .take("watches")
+        .map(|value| watches::watches(value, &name, &operations))
+        .transpose()?
+        .unwrap_or_default();
+    let alerts =
+        top.take("alerts").map(|value| watches::alerts(value, &watches)).transpose()?.unwrap_or_default();
     top.finish()?;
-    Ok(Manifest { name, version, description, limits, commands, files, probes, state, operations })
+    Ok(Manifest {
+        name,
+        version,
+        description,
+        limits,
+        commands,
+        files,
+        probes,
+        state,
+        operations,
+        watches,
+        alerts,
+    })
 }
 
-fn line(text: &str, max: usize) -> Result<String, String> {
+pub(super) fn line(text: &str, max: usize) -> Result<String, String> {
     if text.contains(char::is_control) {
         return Err("expected one line without control characters".into());
     }
@@ -90,7 +109,7 @@ fn limits(value: Value<'_>) -> Result<Limits, ManifestError> {
     Ok(limits)
 }
 
-fn within<T: PartialOrd + Copy>(
+pub(super) fn within<T: PartialOrd + Copy>(
     value: T,
     range: &RangeInclusive<T>,
     text: &str,
@@ -107,7 +126,7 @@ type Declared<'t> = BTreeMap<String, (Arc<Placeholder>, Value<'t>)>;
 
 fn placeholders(value: Value<'_>) -> Result<Declared<'_>, ManifestError> {
     let mut declared = Declared::new();
-    for (name, value) in value.into_table()?.into_entries() {
+    for (name, value) in value.into_table()?.into_entries(bounds::PLACEHOLDERS)? {
         if !is_placeholder_name(&name) {
             return Err(value.place().error(
                 "is not a name for a placeholder: expected a lower-case letter, then letters, digits, `_` and `-`",
@@ -134,7 +153,7 @@ fn placeholder(value: Value<'_>) -> Result<Placeholder, ManifestError> {
     match &mut placeholder.kind {
         Kind::Path { under } => {
             if let Some(value) = table.take("under") {
-                for value in value.into_items_or_one()? {
+                for value in value.into_items_or_one(bounds::CHOICES)? {
                     under.push(value.parsed(AbsolutePath::parse)?);
                 }
             }
@@ -200,7 +219,7 @@ fn strings(
 ) -> Result<Vec<String>, ManifestError> {
     let place = value.place().clone();
     let mut strings: Vec<String> = Vec::new();
-    for value in value.into_items()? {
+    for value in value.into_items(bounds::CHOICES)? {
         let text = value.parsed(|text| check(text).map(|()| text.to_owned()))?;
         if strings.contains(&text) {
             return Err(value.place().error(format!("`{text}` is there twice")));
@@ -218,15 +237,26 @@ fn commands(value: Value<'_>, declared: &Declared<'_>) -> Result<BTreeMap<String
         declared.iter().map(|(name, (accepts, _))| (name.clone(), Arc::clone(accepts))).collect();
     let mut used = BTreeSet::new();
     let mut commands = BTreeMap::new();
-    for (name, value) in value.into_table()?.into_entries() {
+    let (mut rules, mut tokens) = (0, 0);
+    let place = value.place().clone();
+    for (name, value) in value.into_table()?.into_entries(bounds::PROGRAMS)? {
         if !is_name(&name) || name.len() > 64 {
             return Err(value
                 .place()
                 .error("is not a name for a program: expected letters, digits and `_ . : -`"));
         }
         let program = program(value, &placeholders)?;
+        rules += program.allow.len();
+        tokens += program.allow.iter().map(|rule| rule.grammar.size()).sum::<usize>();
         used.extend(program.allow.iter().flat_map(|rule| rule.grammar.placeholders()).map(str::to_owned));
         commands.insert(name, program);
+        for (what, count, max) in
+            [("rules", rules, bounds::RULES), ("tokens and alternatives", tokens, bounds::TOKENS)]
+        {
+            if count > max {
+                return Err(place.error(format!("all rules together have more than {max} {what}")));
+            }
+        }
     }
     if let Some((name, (_, value))) = declared.iter().find(|(name, _)| !used.contains(*name)) {
         let mut error = value.place().error("no rule uses this placeholder");
@@ -242,7 +272,7 @@ fn program(value: Value<'_>, placeholders: &Placeholders) -> Result<Program, Man
     let path = table.require("path")?;
     let mut paths = Vec::new();
     let place = path.place().clone();
-    for value in path.into_items_or_one()? {
+    for value in path.into_items_or_one(bounds::PATHS)? {
         paths.push(value.parsed(AbsolutePath::parse)?);
     }
     if paths.is_empty() {
@@ -251,7 +281,7 @@ fn program(value: Value<'_>, placeholders: &Placeholders) -> Result<Program, Man
     let allow = table.require("allow")?;
     let place = allow.place().clone();
     let rules = allow
-        .into_items()?
+        .into_items(bounds::RULES)?
         .into_iter()
         .map(|value| rule(value, placeholders))
         .collect::<Result<Vec<_>, _>>()?;
@@ -265,7 +295,7 @@ fn program(value: Value<'_>, placeholders: &Placeholders) -> Result<Program, Man
 fn rule(value: Value<'_>, placeholders: &Placeholders) -> Result<Rule, ManifestError> {
     let mut table = value.into_table()?;
     let effect = effect(&mut table)?.unwrap_or(Effect::Destroy);
-    let items = table.require("args")?.into_items()?;
+    let items = table.require("args")?.into_items(MAX_ELEMENTS)?;
     let args = items.iter().map(|item| item.string().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
     let grammar = Grammar::parse(&args, placeholders)
         .map_err(|error| items[error.element].place().error(error.message))?;
@@ -278,7 +308,7 @@ fn effect(table: &mut Table<'_>) -> Result<Option<Effect>, ManifestError> {
 }
 
 fn files(value: Value<'_>) -> Result<Vec<FileRule>, ManifestError> {
-    value.into_items()?.into_iter().map(file).collect()
+    value.into_items(bounds::FILES)?.into_iter().map(file).collect()
 }
 
 fn file(value: Value<'_>) -> Result<FileRule, ManifestError> {
@@ -303,7 +333,11 @@ fn file(value: Value<'_>) -> Result<FileRule, ManifestError> {
 }
 
 fn probes(value: Value<'_>) -> Result<BTreeSet<ProbeName>, ManifestError> {
-    value.into_items()?.iter().map(|value| value.one_of("a probe", &ProbeName::ALL)).collect()
+    value
+        .into_items(ProbeName::ALL.len())?
+        .iter()
+        .map(|value| value.one_of("a probe", &ProbeName::ALL))
+        .collect()
 }
 
 fn operations(
@@ -311,23 +345,30 @@ fn operations(
     plugin: &PluginName,
 ) -> Result<BTreeMap<String, OperationPolicy>, ManifestError> {
     let mut operations = BTreeMap::new();
-    for (name, value) in value.into_table()?.into_entries() {
-        if format!("{plugin}.{name}").parse::<OperationName>().is_err() {
-            let mut error = value
-                .place()
-                .error("is not an operation: expected `interface.function`, such as `pool.list`");
+    for (name, value) in value.into_table()?.into_entries(bounds::OPERATIONS)? {
+        if !is_operation(plugin, &name) {
+            let mut error = value.place().error(NOT_AN_OPERATION);
             // `[operations.pool.list]` is a table in a table.
             if !name.contains('.') {
                 error.hint = Some(format!("write the name in quotes: `[operations.\"{name}.…\"]`"));
             }
             return Err(error);
         }
-        operations.insert(name, operation(value)?);
+        let policy = operation(value, plugin, &name)?;
+        operations.insert(name, policy);
     }
     Ok(operations)
 }
 
-fn operation(value: Value<'_>) -> Result<OperationPolicy, ManifestError> {
+pub(super) const NOT_AN_OPERATION: &str =
+    "is not an operation: expected `interface.function`, such as `pool.list`";
+
+/// Whether this is the name of an operation without its plugin.
+pub(super) fn is_operation(plugin: &PluginName, local: &str) -> bool {
+    format!("{plugin}.{local}").parse::<OperationName>().is_ok()
+}
+
+fn operation(value: Value<'_>, plugin: &PluginName, local: &str) -> Result<OperationPolicy, ManifestError> {
     let mut table = value.into_table()?;
     let mut policy = OperationPolicy::default();
     if let Some(effect) = effect(&mut table)? {
@@ -341,9 +382,19 @@ fn operation(value: Value<'_>) -> Result<OperationPolicy, ManifestError> {
         policy.idempotent = value.bool()?;
     }
     if let Some(value) = table.take("locks") {
-        for value in value.into_items()? {
+        for value in value.into_items(bounds::LOCKS)? {
             policy.locks.push(value.parsed(|text| lock_params(text).map(|_| text.to_owned()))?);
         }
+    }
+    if let Some(value) = table.take("undo") {
+        policy.undo = Some(value.parsed(|text| match () {
+            () if !is_operation(plugin, text) => Err(format!("`{text}` {NOT_AN_OPERATION}")),
+            () if text == local => Err("an operation can not be its own undo".into()),
+            () if policy.effect == Effect::Read => {
+                Err("the effect of the operation is `read`, so there is nothing to undo".into())
+            }
+            () => Ok(text.to_owned()),
+        })?);
     }
     table.finish()?;
     Ok(policy)

@@ -51,6 +51,29 @@ idempotent = true
 effect = "change"
 timeout = "2m"
 locks = ["pool:{pool}", "zfs"]
+undo = "pool.detach"
+
+[watches.pools]
+operation = "pool.list"
+args = { names = ["tank"], deep = 18446744073709551615, since = -1.5 }
+every = "1m"
+jitter = "30s"
+[watches.all]
+operation = "pool.list"
+every = "10s"
+
+[alerts.pool-degraded]
+watch = "pools"
+when = 'status.exists(p, p.health != "online")'
+for = "5m"
+severity = "critical"
+summary = "A pool is not healthy."
+description = "Look at\nits status."
+[alerts.none]
+watch = "all"
+when = "size(status) == 0"
+severity = "info"
+summary = "No pool."
 "#;
 
 #[test]
@@ -82,6 +105,20 @@ fn a_full_manifest() {
     assert_eq!((replace.effect, replace.timeout), (Effect::Change, Duration::from_secs(120)));
     assert_eq!(replace.locks, ["pool:{pool}", "zfs"]);
     assert_eq!(lock_params("pool:{pool}/{disk}"), Ok(vec!["pool", "disk"]));
+    assert_eq!(replace.undo.as_deref(), Some("pool.detach"));
+    let watch = &manifest.watches["pools"];
+    assert_eq!(watch.operation, "pool.list");
+    assert_eq!((watch.every, watch.jitter), (Duration::from_secs(60), Duration::from_secs(30)));
+    assert_eq!(
+        serde_json::to_string(&watch.args).expect("JSON"),
+        r#"{"deep":18446744073709551615,"names":["tank"],"since":-1.5}"#
+    );
+    assert_eq!(manifest.watches["all"].jitter, Duration::from_secs(1));
+    let alert = &manifest.alerts["pool-degraded"];
+    assert_eq!((alert.watch.as_str(), alert.severity), ("pools", Severity::Critical));
+    assert_eq!(alert.hold, Duration::from_secs(300));
+    assert_eq!(alert.description, "Look at\nits status.");
+    assert_eq!(manifest.alerts["none"].hold, Duration::ZERO);
 }
 
 #[test]
@@ -169,6 +206,30 @@ fn mistakes_are_told_with_their_place() {
             "[placeholders.x]\none_of = [\"-f\"]\n[commands.y]\npath = \"/bin/y\"\nallow = [{ args = [\"{x}\"] }]",
         ),
         add("[placeholders]\nX = \"name\""),
+        change("undo = \"pool.detach\"", "undo = \"detach\""),
+        change("undo = \"pool.detach\"", "undo = \"pool.replace\""),
+        change("timeout = \"10s\"", "timeout = \"10s\"\nundo = \"pool.detach\""),
+        change("operation = \"pool.list\"\nargs", "operation = \"list\"\nargs"),
+        change("operation = \"pool.list\"\nargs", "operation = \"pool.lst\"\nargs"),
+        change("operation = \"pool.list\"\nargs", "operation = \"pool.replace\"\nargs"),
+        change("operation = \"pool.list\"\nargs", "operaton = \"pool.list\"\nargs"),
+        change("args = { names", "args = [3] # { names"),
+        change("-1.5", "2026-01-01"),
+        change("18446744073709551615", "18446744073709551616"),
+        change("every = \"1m\"", "every = \"0s\""),
+        change("every = \"1m\"", "every = \"8760h\""),
+        change("every = \"1m\"", ""),
+        change("jitter = \"30s\"", "jitter = \"2m\""),
+        change("[watches.pools]", "[watches.Pools]"),
+        change("watch = \"pools\"", "watch = \"pool\""),
+        change("watch = \"pools\"", ""),
+        change("when = \"size(status) == 0\"", "when = \" \""),
+        change("for = \"5m\"", "for = \"5\""),
+        change("severity = \"critical\"", "severity = \"crit\""),
+        change("severity = \"critical\"", ""),
+        change("summary = \"No pool.\"", "summary = \"No\\npool.\""),
+        change("summary = \"No pool.\"", "sumary = \"No pool.\""),
+        change("Look at\\nits", "Look at\\u0007its"),
         add("files = 3"),
         add("[[files]]\naccess = \"read\""),
     ];
@@ -186,6 +247,102 @@ fn the_place_is_that_of_the_value() {
     let line = FULL.lines().position(|line| line.contains("\"2m\"")).expect("there") + 1;
     assert_eq!((error.line, error.column), (line, 11));
     assert_eq!(error.key, "operations.\"pool.replace\".timeout");
+}
+
+/// More of anything than a manifest may have: refused, and soon.
+#[test]
+fn there_is_a_limit_to_everything() {
+    let head = "name = \"m\"\nversion = \"0.1.0\"\n";
+    let each = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
+    let strings = |count| each(count, &|n| format!("\"v{n}\","));
+    let using = |placeholder: &str| {
+        format!(
+            "[placeholders]\nx = {placeholder}\n[commands.c]\npath = \"/c\"\nallow = [{{ args = [\"{{x}}\"] }}]\n"
+        )
+    };
+    let tokens = "\"a|b|c|d|e|f|g|h|i|j\",".repeat(12);
+    for (what, text) in [
+        ("commands", each(65, &|n| format!("[commands.c{n}]\npath = \"/c\"\nallow = [{{ args = [] }}]\n"))),
+        ("paths", format!("[commands.c]\npath = [{}]\nallow = [{{ args = [] }}]", "\"/c\",".repeat(17))),
+        (
+            "rules of one program",
+            format!("[commands.c]\npath = \"/c\"\n{}", "[[commands.c.allow]]\nargs = []\n".repeat(513)),
+        ),
+        (
+            "rules together",
+            each(2, &|n| {
+                let rules = format!("[[commands.c{n}.allow]]\nargs = []\n").repeat(300);
+                format!("[commands.c{n}]\npath = \"/c\"\n{rules}")
+            }),
+        ),
+        (
+            "tokens together",
+            format!(
+                "[commands.c]\npath = \"/c\"\n{}",
+                format!("[[commands.c.allow]]\nargs = [{tokens}]\n").repeat(40)
+            ),
+        ),
+        ("placeholders", format!("[placeholders]\n{}", each(257, &|n| format!("p{n} = \"name\"\n")))),
+        ("one_of", using(&format!("{{ one_of = [{}] }}", strings(513)))),
+        ("items", using(&format!("{{ kind = \"list\", items = [{}] }}", strings(513)))),
+        ("keys", using(&format!("{{ kind = \"property\", keys = [{}] }}", strings(513)))),
+        ("under", using(&format!("{{ kind = \"path\", under = [{}] }}", "\"/a\",".repeat(513)))),
+        ("files", "[[files]]\npath = \"/a/b\"\naccess = \"read\"\n".repeat(257)),
+        ("probes", format!("probes = [{}]", "\"cpu\",".repeat(9))),
+        ("operations", format!("[operations]\n{}", each(513, &|n| format!("\"a.b{n}\" = {{}}\n")))),
+        ("locks", format!("[operations.\"a.b\"]\nlocks = [{}]", "\"x\",".repeat(17))),
+        (
+            "watches",
+            format!(
+                "operations.\"a.b\".effect = \"read\"\n{}",
+                each(65, &|n| format!("[watches.w{n}]\noperation = \"a.b\"\nevery = \"1m\"\n"))
+            ),
+        ),
+        (
+            "alerts",
+            each(129, &|n| {
+                format!(
+                    "[alerts.a{n}]\nwatch = \"w\"\nwhen = \"true\"\nseverity = \"info\"\nsummary = \"s\"\n"
+                )
+            }),
+        ),
+    ] {
+        let error = Manifest::parse(&format!("{head}{text}")).expect_err(what);
+        let told = error.message.contains("are allowed") || error.message.contains("have more than");
+        assert!(told, "{what}: {error}");
+    }
+}
+
+/// What a megabyte can do to a parser: nest, or repeat what is compared with all before it.
+#[test]
+fn a_hostile_manifest_is_refused_in_no_time() {
+    let begun = std::time::Instant::now();
+    let dotted = vec!["a"; 79].join(".");
+    let quoted = |count: usize| (0..count).map(|n| format!("\"{n:x}\",")).collect::<String>();
+    for text in [
+        format!("args = {}1{}", "[".repeat(400_000), "]".repeat(400_000)),
+        format!("args = {}1{}", "{a=".repeat(200_000), "}".repeat(200_000)),
+        format!("{}a = 1", "a.".repeat(400_000)),
+        format!("[{}a]", "a.".repeat(400_000)),
+        // Both limits of the parser at once: tables in tables with long dotted keys.
+        format!("x = {}1{}", format!("{{{dotted} = ").repeat(78), "}".repeat(78)),
+        format!("placeholders.x.one_of = [{}]", quoted(120_000)),
+        format!("probes = [{}]", quoted(120_000)),
+        (0..60_000).map(|n| format!("a{n} = 1\n")).collect(),
+        (0..60_000).map(|n| format!("[a{n}]\n")).collect(),
+        (0..60_000).map(|n| format!("[operations.\"a.b{n}\"]\n")).collect(),
+        "[[files]]\n".repeat(90_000),
+    ] {
+        let text: String = text.chars().take(MAX_BYTES).collect();
+        // The stack of a thread as tokio has them, and less.
+        let parsed = std::thread::Builder::new()
+            .stack_size(1 << 20)
+            .spawn(move || Manifest::parse(&text).map(drop))
+            .expect("a thread");
+        assert!(parsed.join().expect("no panic").is_err());
+    }
+    // A second or two without optimisation.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[test]

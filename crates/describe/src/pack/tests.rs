@@ -9,9 +9,26 @@ interface noun {
   /// pool: which
   run: func(pool: string, parts: list<string>);
   look: func() -> u8;
+  record disk { used-bytes: u64, state: string }
+  disks: func(pool: option<string>) -> result<list<disk>, string>;
 }
 world w { export noun; }
 ";
+
+/// A watch and an alert that are right.
+const DISKS: &str = r#"
+[operations."noun.disks"]
+effect = "read"
+[watches.disks]
+operation = "noun.disks"
+args = { pool = "tank" }
+every = "1m"
+[alerts.full]
+watch = "disks"
+when = 'status.exists(d, d.used_bytes > 10 && d.state.startsWith("on"))'
+severity = "warning"
+summary = "A disk is full."
+"#;
 
 fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
@@ -35,11 +52,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[test]
 fn a_bundle_is_packed_the_same_twice() {
-    let operations = "[operations.\"noun.run\"]\neffect = \"change\"\nlocks = [\"pool:{pool}\"]\n";
+    let operations = format!(
+        "[operations.\"noun.run\"]\neffect = \"change\"\nlocks = [\"pool:{{pool}}\"]\nundo = \"noun.look\"\n{DISKS}"
+    );
+    let operations = &operations;
     let packed = pack_with(operations).expect("packed");
     assert_eq!(packed.unlisted, ["noun.look"]);
-    assert_eq!(packed.operations.len(), 2);
-    assert_eq!(packed.operations[1].signature.params[0].docs, "which");
+    assert_eq!(packed.operations.len(), 3);
+    assert_eq!(packed.operations[2].signature.params[0].docs, "which");
     assert_eq!(packed.bundle.digest, pack_with(operations).expect("packed").bundle.digest);
     let read = check(&packed.bundle).expect("checked");
     assert_eq!(read, (packed.operations, packed.unlisted));
@@ -53,6 +73,7 @@ fn what_does_not_fit_together_is_refused() {
         "[operations.\"verb.x\"]",
         "[operations.\"noun.run\"]\nlocks = [\"{pol}\"]",
         "[operations.\"noun.run\"]\nlocks = [\"{parts}\"]",
+        "[operations.\"noun.run\"]\nundo = \"noun.lok\"",
         "nonsense = 1",
     ] {
         let error = pack_with(operations).expect_err(operations);
@@ -69,6 +90,61 @@ fn what_does_not_fit_together_is_refused() {
     let none = "package a:b; world w {}";
     show("no operations", pack(manifest("b"), component(none), dir(&[("b.wit", none)]).path()));
     insta::assert_snapshot!(text);
+}
+
+/// Watches and alerts that could never work, with what is told.
+#[test]
+fn watches_and_alerts_fit_what_they_look_at() {
+    let mut text = String::new();
+    let condition = r#"status.exists(d, d.used_bytes > 10 && d.state.startsWith("on"))"#;
+    for (from, to) in [
+        ("args = { pool = \"tank\" }", "args = { pol = \"tank\" }"),
+        ("args = { pool = \"tank\" }", "args = { pool = 3 }"),
+        (condition, "status.exists(d, d.used_bytes > 10"),
+        (condition, "state.exists(d, true)"),
+        (condition, "true"),
+        (condition, "status.exists(d, d.used_byte > 10)"),
+        (condition, "status.exists(d, d.state.startswith(\"on\"))"),
+        (condition, "status.exists(d, timestamp(d.state) > 0)"),
+        (condition, "size(status)"),
+        (condition, "status.map(d, d.state)"),
+        (condition, "status.all(a, status.all(b, status.all(c, a == b && b == c)))"),
+    ] {
+        assert!(DISKS.contains(from), "{from}");
+        let error = pack_with(&DISKS.replace(from, to)).expect_err(to);
+        text.push_str(&format!("{to}\n    {}\n", chain(&error)));
+    }
+    insta::assert_snapshot!(text);
+    for condition in [
+        "status.exists_one(d, d.state == \"off\")",
+        "size(status) > 3 ? true : false",
+        "status[0].state in [\"off\"]",
+        "!status.all(d, has(d.state))",
+        "status.map(d, {\"any\": d.state})[0].any == \"x\"",
+    ] {
+        pack_with(
+            &DISKS.replace(r#"status.exists(d, d.used_bytes > 10 && d.state.startsWith("on"))"#, condition),
+        )
+        .expect(condition);
+    }
+}
+
+/// The dearest alerts there can be cost what reading them costs: nothing is evaluated.
+#[test]
+fn hostile_alerts_are_cheap() {
+    let long = format!("status.all(a, {})", vec!["a == a"; 100].join(" && "));
+    let deep = format!("{}status == status{}", "(".repeat(80), ")".repeat(80));
+    for when in [long, deep] {
+        let mut alerts = DISKS.to_owned();
+        for n in 0..127 {
+            alerts.push_str(&format!(
+                "[alerts.a{n}]\nwatch = \"disks\"\nwhen = '{when}'\nseverity = \"info\"\nsummary = \"s\"\n"
+            ));
+        }
+        let begun = std::time::Instant::now();
+        pack_with(&alerts).expect("packed");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+    }
 }
 
 #[test]

@@ -140,7 +140,7 @@ async fn a_manifest_that_speaks_of_another_plugin_is_refused() {
     };
     let stale = with_manifest(&original, |text| text.replace("\"echo.nothing\"", "\"echo.nothin\""));
     let error = load(stale).await;
-    assert!(matches!(error, LoadError::StaleOperation { .. }), "{error}");
+    assert!(matches!(error, LoadError::Unfit(_)), "{error}");
     assert!(error.to_string().contains("echo.nothing"), "{error}");
     let other = with_manifest(&original, |text| text.replace("name = \"torture\"", "name = \"other\""));
     let error = load(other).await;
