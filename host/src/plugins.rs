@@ -245,7 +245,7 @@ impl Loader {
                 digest: bundle.digest.to_string(),
                 wit: bundle.wit.clone().into(),
                 manifest: bundle.manifest_text.clone().into(),
-                component_digest: Digest::of(&bundle.component).to_string(),
+                image: bundle.image().manifest().to_vec().into(),
             }),
             concurrency: usize::try_from(bundle.manifest.limits.concurrency).unwrap_or(usize::MAX).max(1),
             plugin,
@@ -263,7 +263,7 @@ impl Loader {
         let compiled = self.compiler.compiled(&bundle.component).await?;
         let (runtime, bundle) = (Arc::clone(runtime), Arc::clone(bundle));
         let PluginSettings { policy, configuration } = settings.clone();
-        let load = move || runtime.load(&bundle, &compiled, &policy, configuration.into());
+        let load = move || runtime.load(&bundle, &compiled, &policy, None, configuration.into());
         Ok(tokio::task::spawn_blocking(load).await??)
     }
 }
@@ -414,9 +414,11 @@ impl Catalogue for Plugins {
                     Err(_) => Vec::new(),
                 },
                 problem: item.plugin.as_ref().err().cloned().unwrap_or_default(),
+                previous_digest: String::new(),
+                local: true,
             })
             .collect();
-        v1::Inventory { plugins }
+        v1::Inventory { plugins, ..v1::Inventory::default() }
     }
 
     fn source(&self, digest: Digest) -> Option<v1::PluginSource> {

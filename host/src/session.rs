@@ -327,6 +327,7 @@ impl Link {
                 Err(error) => tracing::warn!("the master wants a plugin: {error}"),
             },
             Kind::RenewSoon(_) => return true,
+            Kind::Desired(_) => tracing::debug!("this host takes bundles from its own folder only"),
             Kind::Welcome(_) => tracing::debug!("welcomed twice"),
         }
         false

@@ -2,8 +2,8 @@
 //!
 //! A node says which bundles it has by digest. The documentation and types of a bundle are fetched
 //! once, from one of the nodes that have it. Nothing a host sends about a bundle is believed
-//! without proof: the digest of a bundle covers the digests of its parts, so manifest and WIT are
-//! taken only if they lead to the digest that was asked for, and no host can put other words or a
+//! without proof: the digest of a bundle is that of its OCI image manifest, which holds the digests
+//! of its parts, so manifest and WIT are taken only if they lead to the digest that was asked for, and no host can put other words or a
 //! milder effect beside a bundle that other nodes run.
 //!
 //! An operation is listed with the type that most nodes have. Its effect, which decides who may run
@@ -71,7 +71,7 @@ impl Catalog {
         let mut sources = HashMap::new();
         for row in store::nodes::load_sources(&store).await? {
             let digest = row.digest;
-            match Source::check(digest, &row.manifest, &row.wit, row.component_digest) {
+            match Source::check(digest, &row.image, &row.manifest, &row.wit) {
                 Ok(source) => drop(sources.insert(digest, Arc::new(source))),
                 // A version of ours that reads less than the one before: some node will be asked again.
                 Err(problem) => tracing::warn!(%digest, problem, "cannot read a plugin source"),
@@ -204,12 +204,11 @@ impl Catalog {
 
     async fn check(&self, digest: Digest, message: PluginSource) -> Result<(Source, SourceRow), String> {
         let _permit = self.inner.checks.acquire().await.map_err(|error| error.to_string())?;
-        let component_digest: Digest =
-            message.component_digest.parse().map_err(|error| format!("{error}"))?;
-        let (manifest, wit) = (message.manifest, message.wit);
+        let PluginSource { image, manifest, wit, .. } = message;
         tokio::task::spawn_blocking(move || {
-            let source = Source::check(digest, &manifest, &wit, component_digest)?;
-            Ok((source, SourceRow { digest, manifest: manifest.into(), wit: wit.into(), component_digest }))
+            let source = Source::check(digest, &image, &manifest, &wit)?;
+            let row = SourceRow { digest, image: image.into(), manifest: manifest.into(), wit: wit.into() };
+            Ok((source, row))
         })
         .await
         .unwrap_or_else(|error| Err(error.to_string()))

@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, TlsListener};
 use windlass_proto::v1::{
-    Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message, master_message::Kind,
-    node_server,
+    Chunk, FetchRequest, Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message,
+    master_message::Kind, node_server,
 };
 
 /// A host that has connected has so long to say hello.
@@ -265,6 +265,13 @@ impl node_server::Node for Sessions {
         let farewell = Farewell { last: sender, gone: gone.clone() };
         self.tasks.spawn(self.clone().run(session, hello, incoming, ended, farewell, peer));
         Ok(Response::new(Outgoing { messages, last: Some(last), _gone: gone.drop_guard() }))
+    }
+
+    type FetchStream = futures_util::stream::Empty<Result<Chunk, Status>>;
+
+    async fn fetch(&self, _: tonic::Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        // This master stores no bundles yet, so there is no blob to be had.
+        Err(Status::not_found("this master has no such blob"))
     }
 
     async fn renew(&self, request: tonic::Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {

@@ -147,6 +147,7 @@ pub fn job_node(name: &str, outcome: Option<Outcome>) -> JobNode {
         outcome,
         stats: None,
         plugin_digest: None,
+        plugin_version: None,
         started_ms: Some(NOW_MS - 1_500),
         finished_ms: Some(NOW_MS),
     }

@@ -423,6 +423,7 @@ impl Fake {
                 outcome: Some(outcome(value)),
                 stats: None,
                 plugin_digest: None,
+                plugin_version: None,
                 started_ms: Some(TIME_MS),
                 finished_ms: Some(TIME_MS + 40),
             })

@@ -5,6 +5,7 @@
 
 use crate::manifest::ManifestError;
 use std::ops::Range;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -198,6 +199,15 @@ impl<'t> Value<'t> {
     /// The value as JSON, for what is read by a type later.
     pub(crate) fn into_json(self) -> Result<serde_json::Value, ManifestError> {
         json(self.value, &self.place, 0)
+    }
+
+    /// A date and time with its offset from UTC, in milliseconds since 1970-01-01 UTC.
+    pub(crate) fn time_ms(&self) -> Result<i64, ManifestError> {
+        let wanted = || self.mismatch("a date and time such as 2028-01-01T00:00:00Z");
+        let DeValue::Datetime(time) = &self.value else { return Err(wanted()) };
+        // TOML's form of it is that of RFC 3339.
+        let time = OffsetDateTime::parse(&time.to_string(), &Rfc3339).map_err(|_| wanted())?;
+        i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| wanted())
     }
 
     /// A string, read by `parse`, whose message becomes the error.

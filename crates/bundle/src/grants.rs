@@ -1,4 +1,5 @@
-//! What a plugin may do on a node: what its manifest asks for, less what the node forbids.
+//! What a plugin may do on a node: what its manifest asks for, less what the node forbids, less what
+//! the operator did not approve.
 //!
 //! Every question is answered before anything happens, with the rule that allows it or with a
 //! [`Denial`] that names the key of the manifest (or of the host's configuration) to look at.
@@ -7,6 +8,7 @@
 mod tests;
 
 use crate::{
+    approval::Approval,
     grammar::{self, Mismatch},
     manifest::{Access, FileRule, Manifest, OperationPolicy, ProbeName, Program, Rule},
     path::AbsolutePath,
@@ -28,6 +30,7 @@ pub struct Grants {
     state: bool,
     operations: BTreeMap<String, OperationPolicy>,
     policy: NodePolicy,
+    approval: Option<Approval>,
 }
 
 /// A program that may run.
@@ -65,6 +68,28 @@ impl Grants {
             state: manifest.state,
             operations: manifest.operations.clone(),
             policy: policy.clone(),
+            approval: None,
+        }
+    }
+
+    /// The same, less what the operator did not approve.
+    pub fn narrowed(self, approval: Approval) -> Grants {
+        Grants { approval: Some(approval), ..self }
+    }
+
+    /// The strongest effect that node and operator allow.
+    fn max_effect(&self) -> Effect {
+        let approved = self.approval.as_ref().map_or(Effect::Destroy, |approval| approval.max_effect);
+        self.policy.max_effect.min(approved)
+    }
+
+    /// Who allows no more than [`Grants::max_effect`], in words.
+    fn who_limits(&self) -> String {
+        match &self.approval {
+            Some(approval) if approval.max_effect < self.policy.max_effect => {
+                format!("the operator approved effects up to `{}`", approval.max_effect)
+            }
+            _ => format!("this node's policy allows `max_effect = \"{}\"`", self.policy.max_effect),
         }
     }
 
@@ -94,7 +119,7 @@ impl Grants {
         if self.policy.deny_commands.contains(name) {
             return deny(format!("this node's policy forbids it: `deny_commands` holds `{name}`"));
         }
-        let limit = operation.min(self.policy.max_effect);
+        let limit = operation.min(self.max_effect());
         if let Some((index, rule)) = rules().filter(|(_, rule)| rule.effect <= limit).find(matching) {
             return Ok(CommandGrant {
                 paths: asked.paths.clone(),
@@ -120,11 +145,7 @@ impl Grants {
                  (`effect` of the operation in the manifest)"
             )
         } else {
-            format!(
-                "`{rule}` matches, but its effect is `{effect}` and this node's policy allows \
-                 `max_effect = \"{}\"`",
-                self.policy.max_effect
-            )
+            format!("`{rule}` matches, but its effect is `{effect}` and {}", self.who_limits())
         }
     }
 
@@ -147,7 +168,7 @@ impl Grants {
         if let Some(denied) = self.policy.deny_paths.iter().find(|denied| denied.covers(path.as_str())) {
             return deny(format!("this node's policy forbids it: `deny_paths` holds `{denied}`"));
         }
-        let limit = operation.min(self.policy.max_effect);
+        let limit = operation.min(self.max_effect());
         let covering = || {
             self.files.iter().enumerate().filter_map(|(index, rule)| {
                 rule.path.covers(&path).map(|relative| (format!("files[{index}]"), rule, relative))
@@ -229,12 +250,16 @@ impl Grants {
         if self.policy.deny_operations.iter().any(|denied| denied == local) {
             return deny(format!("this node's policy forbids it: `deny_operations` holds `{local}`"));
         }
-        if policy.effect > self.policy.max_effect {
+        if self.approval.as_ref().is_some_and(|approval| approval.deny_operations.contains(local)) {
+            return deny("the operator did not approve this operation".into());
+        }
+        if policy.effect > self.max_effect() {
             let source =
                 if self.operations.contains_key(local) { "" } else { " (it is not in the manifest)" };
             return deny(format!(
-                "the effect of the operation is `{}`{source} and this node's policy allows `max_effect = \"{}\"`",
-                policy.effect, self.policy.max_effect
+                "the effect of the operation is `{}`{source} and {}",
+                policy.effect,
+                self.who_limits()
             ));
         }
         Ok(policy)

@@ -1,7 +1,7 @@
 //! A plugin as it ships: its parts, and where they are read from.
 //!
 //! A [`Bundle`] is put together from three parts, wherever those come from; [`Bundle::read_dir`] is
-//! one source, and others (an OCI layout) end in [`Bundle::from_parts`] too. What a part may look
+//! one source, and others (an OCI layout, see [`crate::oci`]) end in [`Bundle::from_parts`] too. What a part may look
 //! like and how large it may be is said here once, in [`Part`].
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ pub struct Bundle {
     pub component: Vec<u8>,
     /// Its WIT with documentation, in binary form.
     pub wit: Vec<u8>,
-    /// Names all of this: see [`Bundle::digest_of`].
+    /// Names all of this: the digest of its [image](crate::oci::Image).
     pub digest: Digest,
 }
 
@@ -92,6 +92,9 @@ pub enum BundleError {
     /// A part is not what it should be.
     #[error("{part} is not {expected}")]
     Malformed { part: Part, expected: &'static str },
+    /// The parts are not those of the image.
+    #[error(transparent)]
+    Image(#[from] crate::oci::ImageError),
     /// The manifest is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -133,19 +136,17 @@ impl Bundle {
         let text = std::str::from_utf8(&manifest_text)
             .map_err(|_| BundleError::Malformed { part: Part::Manifest, expected: "UTF-8 text" })?;
         let manifest = Arc::new(Manifest::parse(text)?);
-        let digest = Bundle::digest_of(&manifest_text, &component, &wit);
+        let digest = Bundle::image_of(&manifest, &manifest_text, &component, &wit).digest();
         Ok(Bundle { manifest, manifest_text, component, wit, digest })
     }
 
-    /// The digest that names a bundle: that of its parts' digests, in a fixed text.
-    pub fn digest_of(manifest_text: &[u8], component: &[u8], wit: &[u8]) -> Digest {
-        let [manifest, component, wit] = [manifest_text, component, wit].map(Digest::of);
-        Bundle::digest_of_parts(manifest, component, wit)
-    }
-
-    /// The same from the digests of the parts, for who does not have all of them.
-    pub fn digest_of_parts(manifest: Digest, component: Digest, wit: Digest) -> Digest {
-        Digest::of(format!("windlass-bundle-1\n{manifest}\n{component}\n{wit}\n").as_bytes())
+    /// One of its parts.
+    pub fn part(&self, part: Part) -> &[u8] {
+        match part {
+            Part::Manifest => &self.manifest_text,
+            Part::Component => &self.component,
+            Part::Wit => &self.wit,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether a component is what its WIT says.
 
-use windlass_types::shape::{Operation, Signature};
+use windlass_types::shape::Operation;
 
 /// How a component differs from the WIT beside it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub fn check_agreement(wit: &[Operation], component: &[Operation]) -> Result<(),
         };
         let same = described.signature.digest() == exported.signature.digest();
         if !same || described.planned != exported.planned {
-            let [wit, component] = [described, exported].map(|operation| brief(&operation.signature));
+            let [wit, component] = [described, exported].map(|operation| operation.signature.brief());
             return Err(Disagreement::OtherType { operation, wit, component });
         }
     }
@@ -36,14 +36,4 @@ pub fn check_agreement(wit: &[Operation], component: &[Operation]) -> Result<(),
         Some(extra) => Err(Disagreement::NotDescribed { operation: extra.name.local().to_owned() }),
         None => Ok(()),
     }
-}
-
-fn brief(signature: &Signature) -> String {
-    let params = signature
-        .params
-        .iter()
-        .map(|param| format!("{}: {}", param.name, param.shape.brief()))
-        .collect::<Vec<_>>();
-    let result = signature.result.as_ref().map(|shape| format!(" -> {}", shape.brief())).unwrap_or_default();
-    format!("func({}){result}", params.join(", "))
 }

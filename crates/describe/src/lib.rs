@@ -3,7 +3,7 @@
 //! Components built by `wasm32-wasip2` keep types and lose documentation, so a bundle carries its
 //! WIT beside the component, as a binary package. This crate reads both: [`operations`] from the
 //! documented package, [`component_operations`] from the component itself, and
-//! [`check_agreement`] proves that they mean the same. [`pack`](pack::pack) does all of it for
+//! [`check_agreement`] proves that they mean the same, [`difference`] tells two versions apart. [`pack`](pack::pack) does all of it for
 //! whoever makes a bundle.
 //!
 //! The bytes come from plugin authors and, on a master, from hosts: see [`decode`] for what
@@ -11,6 +11,7 @@
 
 mod agreement;
 mod decode;
+mod diff;
 mod docs;
 pub mod expression;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod shapes;
 mod tests;
 
 pub use agreement::{Disagreement, check_agreement};
+pub use diff::difference;
 pub use operations::{component_operations, operations};
 pub use pack::{PackError, Packed, encode_wit, pack};
 

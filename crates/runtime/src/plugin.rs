@@ -15,7 +15,7 @@ use wasmtime::{
     },
 };
 use windlass_bundle::{
-    Bundle, Grants, Manifest, NodePolicy, OperationPolicy,
+    Bundle, Grants, Manifest, OperationPolicy,
     manifest::{Exported, Unfit},
 };
 use windlass_types::{
@@ -138,7 +138,7 @@ impl Plugin {
         linker: &Linker<State>,
         bundle: &Bundle,
         compiled: &Path,
-        policy: &NodePolicy,
+        grants: Grants,
         configuration: &Value,
     ) -> Result<Plugin, LoadError> {
         aot::verify(compiled)?;
@@ -160,7 +160,7 @@ impl Plugin {
             digest: bundle.digest,
             operations,
             pre,
-            grants: Arc::new(Grants::new(&bundle.manifest, policy)),
+            grants: Arc::new(grants),
             configuration,
         })
     }

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Engine, component::Linker};
-use windlass_bundle::{Bundle, NodePolicy};
+use windlass_bundle::{Approval, Bundle, Grants, NodePolicy};
 use windlass_probes::Probes;
 
 /// Threads for calls of the system that block, shared by all guests.
@@ -115,6 +115,9 @@ impl Runtime {
 
     /// Load a plugin from a file that [`Compiler`](crate::aot::Compiler) made of its component.
     ///
+    /// It may do what its manifest asks for, less what `policy` forbids, less what `approval`, where
+    /// there is one, leaves out.
+    ///
     /// Reads and hashes the file: call it where blocking is fine.
     ///
     /// # Errors
@@ -124,9 +127,15 @@ impl Runtime {
         bundle: &Bundle,
         compiled: &Path,
         policy: &NodePolicy,
+        approval: Option<Approval>,
         configuration: Value,
     ) -> Result<Arc<Plugin>, LoadError> {
-        Plugin::load(&self.inner.engine, &self.linker, bundle, compiled, policy, &configuration).map(Arc::new)
+        let grants = Grants::new(&bundle.manifest, policy);
+        let grants = match approval {
+            Some(approval) => grants.narrowed(approval),
+            None => grants,
+        };
+        Plugin::load(&self.inner.engine, &self.linker, bundle, compiled, grants, &configuration).map(Arc::new)
     }
 
     /// Instantiate a plugin once, under its own limits and with nothing granted, and throw the

@@ -25,8 +25,12 @@
 //! | `GET /audit?after=&limit=` | → [`Page`]`<`[`AuditEntry`]`>` |
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
+//! Bundles and deployments: see [`bundles`].
+//!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
 //! Calls carry `Authorization: Bearer TOKEN`. Every error is an [`ApiError`].
+
+pub mod bundles;
 
 use crate::ids::{Digest, Fingerprint, JobId, NodeId, NodeName, OperationName, PluginName};
 use crate::outcome::{Effect, Outcome, OutcomeKind};
@@ -346,6 +350,9 @@ pub struct JobNode {
     /// Bundle that ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin_digest: Option<Digest>,
+    /// Its version, where the master knows the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin_version: Option<String>,
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
 }

@@ -93,6 +93,10 @@ uuid_id! {
     JobId, "job id", Uuid::now_v7()
 }
 uuid_id! {
+    /// A roll-out of a bundle. Ids sort by time of creation.
+    DeploymentId, "deployment id", Uuid::now_v7()
+}
+uuid_id! {
     /// One delivery of a job to one node. A host that sees the same request twice answers with the
     /// recorded outcome instead of running it again.
     RequestId, "request id", Uuid::now_v7()

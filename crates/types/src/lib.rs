@@ -14,5 +14,7 @@ pub mod schema;
 pub mod shape;
 pub mod trace;
 
-pub use ids::{Digest, Fingerprint, IdError, JobId, NodeId, NodeName, OperationName, PluginName, RequestId};
+pub use ids::{
+    DeploymentId, Digest, Fingerprint, IdError, JobId, NodeId, NodeName, OperationName, PluginName, RequestId,
+};
 pub use outcome::{Denial, Effect, Outcome, OutcomeKind, Refusal, TrapReason};

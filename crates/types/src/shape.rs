@@ -238,6 +238,14 @@ impl Shape {
 }
 
 impl Signature {
+    /// In one line, as WIT would have it.
+    pub fn brief(&self) -> String {
+        let params: Vec<String> =
+            self.params.iter().map(|param| format!("{}: {}", param.name, param.shape.brief())).collect();
+        let result = self.result.as_ref().map(|shape| format!(" -> {}", shape.brief())).unwrap_or_default();
+        format!("func({}){result}", params.join(", "))
+    }
+
     /// Digest of the type of an operation: what a job carries, and what its host compares.
     pub fn digest(&self) -> Digest {
         let mut text = String::from("windlass-signature-1(");

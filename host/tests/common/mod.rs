@@ -160,6 +160,11 @@ impl Enroll for Service {
 #[tonic::async_trait]
 impl Node for Service {
     type ConnectStream = ReceiverStream<Result<MasterMessage, Status>>;
+    type FetchStream = ReceiverStream<Result<v1::Chunk, Status>>;
+
+    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::not_found("no blobs here"))
+    }
 
     async fn connect(
         &self,
@@ -483,6 +488,7 @@ impl Catalogue for FakeEngine {
                 digest: Digest::of(b"demo").to_string(),
                 ..v1::Plugin::default()
             }],
+            ..v1::Inventory::default()
         }
     }
     fn source(&self, digest: Digest) -> Option<v1::PluginSource> {
@@ -490,7 +496,7 @@ impl Catalogue for FakeEngine {
             digest: digest.to_string(),
             wit: "wit".into(),
             manifest: "manifest".into(),
-            component_digest: Digest::of(b"component").to_string(),
+            image: "image".into(),
         })
     }
     fn changes(&self) -> watch::Receiver<u64> {

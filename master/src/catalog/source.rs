@@ -1,7 +1,7 @@
 //! A bundle as far as the master knows it: its manifest and its WIT, proven to belong to it.
 
 use std::collections::BTreeMap;
-use windlass_bundle::{Bundle, Manifest, OperationPolicy, Part, Version};
+use windlass_bundle::{Image, Manifest, OperationPolicy, Part, Version};
 use windlass_types::{Digest, PluginName, shape::Operation};
 
 /// The operations of a bundle.
@@ -26,17 +26,20 @@ impl Source {
     ///
     /// # Errors
     /// If they are not, are too large, or cannot be read.
-    pub fn check(digest: Digest, manifest: &[u8], wit: &[u8], component: Digest) -> Result<Self, String> {
+    pub fn check(digest: Digest, image: &[u8], manifest: &[u8], wit: &[u8]) -> Result<Self, String> {
         for (part, bytes) in [(Part::Manifest, manifest), (Part::Wit, wit)] {
             if bytes.len() > part.max_bytes() {
                 return Err(format!("{part} is too large"));
             }
         }
-        if Bundle::digest_of_parts(Digest::of(manifest), component, Digest::of(wit)) != digest {
+        if Digest::of(image) != digest {
             return Err("it is not part of the bundle with this digest".into());
         }
+        let image = Image::parse(image).map_err(|error| error.to_string())?;
         let text = std::str::from_utf8(manifest).map_err(|_| "plugin.toml is not UTF-8".to_owned())?;
-        let manifest = Manifest::parse(text).map_err(|error| error.to_string())?;
+        let parsed = Manifest::parse(text).map_err(|error| error.to_string())?;
+        image.check_without_component(&parsed, manifest, wit).map_err(|error| error.to_string())?;
+        let manifest = parsed;
         let operations =
             windlass_describe::operations(&manifest.name, wit).map_err(|error| error.to_string())?;
         let operations = operations

@@ -91,6 +91,7 @@ impl Part {
             outcome: None,
             stats: None,
             plugin_digest: None,
+            plugin_version: None,
             started_ms: self.started_ms,
             finished_ms: None,
         }

@@ -230,12 +230,13 @@ mod tests {
                 idempotent: true,
             }],
             problem: String::new(),
+            ..v1::Plugin::default()
         }
     }
 
     #[test]
     fn inventories_are_parsed_or_refused() {
-        let of = |plugins: Vec<v1::Plugin>| inventory(v1::Inventory { plugins });
+        let of = |plugins: Vec<v1::Plugin>| inventory(v1::Inventory { plugins, ..v1::Inventory::default() });
         let good = of(vec![message("zfs", "pool.list", "read"), message("fio", "bench.run", "")]).unwrap();
         assert_eq!(good.plugins[0].name.as_str(), "fio");
         assert_eq!(good.plugins[0].operations["bench.run"].effect, Effect::Destroy);

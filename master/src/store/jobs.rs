@@ -348,6 +348,7 @@ pub async fn nodes(
             outcome,
             stats: text("stats")?.map(|stats| from_json::<CallStats>("stats", stats)).transpose()?,
             plugin_digest: text("plugin_digest")?.map(|digest| parse("digest", digest)).transpose()?,
+            plugin_version: None,
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
         };

@@ -278,23 +278,23 @@ pub async fn sweep_join_tokens(c: &mut SqliteConnection, before_ms: i64) -> Resu
 #[derive(Debug)]
 pub struct SourceRow {
     pub digest: Digest,
+    pub image: Vec<u8>,
     pub manifest: Vec<u8>,
     pub wit: Vec<u8>,
-    pub component_digest: Digest,
 }
 
 /// All plugin sources.
 pub async fn load_sources(store: &Store) -> Result<Vec<SourceRow>> {
-    let rows = sqlx::query("SELECT digest, manifest, wit, component_digest FROM plugin_sources")
+    let rows = sqlx::query("SELECT digest, image, manifest, wit FROM plugin_sources")
         .fetch_all(store.readers())
         .await?;
     rows.iter()
         .map(|row| {
             Ok(SourceRow {
                 digest: parse("digest", &row.try_get::<String, _>("digest")?)?,
+                image: row.try_get("image")?,
                 manifest: row.try_get("manifest")?,
                 wit: row.try_get("wit")?,
-                component_digest: parse("digest", &row.try_get::<String, _>("component_digest")?)?,
             })
         })
         .collect()
@@ -303,13 +303,13 @@ pub async fn load_sources(store: &Store) -> Result<Vec<SourceRow>> {
 /// Keep a verified plugin source. One that is there already stays as it is.
 pub async fn insert_source(c: &mut SqliteConnection, source: &SourceRow) -> Result<()> {
     sqlx::query(
-        "INSERT INTO plugin_sources (digest, manifest, wit, component_digest, created_ms) \
+        "INSERT INTO plugin_sources (digest, image, manifest, wit, created_ms) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
     .bind(source.digest.to_string())
+    .bind(&source.image)
     .bind(&source.manifest)
     .bind(&source.wit)
-    .bind(source.component_digest.to_string())
     .bind(crate::now_ms())
     .execute(c)
     .await?;

@@ -1,7 +1,7 @@
 //! Operations from what hosts send.
 
 use super::{Connection, Event, FakeHost, Rig, soon};
-use windlass_bundle::Bundle;
+use windlass_bundle::{Bundle, Image};
 use windlass_proto::v1::{
     Accepted, Inventory, Plugin, PluginOperation, PluginSource, host_message, master_message::Kind,
 };
@@ -11,7 +11,7 @@ use windlass_types::{Digest, Effect, OperationName, PluginName, RequestId};
 struct Made {
     manifest: String,
     wit: Vec<u8>,
-    component_digest: Digest,
+    image: Vec<u8>,
     digest: Digest,
     type_digest: Digest,
 }
@@ -27,11 +27,23 @@ fn make(version: &str, effect: &str, returns: &str) -> Made {
     let manifest = format!(
         "name = \"demo\"\nversion = \"{version}\"\n[operations.\"thing.count\"]\neffect = \"{effect}\"\ntimeout = \"7s\"\n"
     );
-    let component_digest = Digest::of(version.as_bytes());
-    let digest = Bundle::digest_of_parts(Digest::of(manifest.as_bytes()), component_digest, Digest::of(&wit));
+    let image = image(&manifest, &wit);
+    let digest = image.digest();
     let plugin: PluginName = "demo".parse().unwrap();
     let operations = windlass_describe::operations(&plugin, &wit).unwrap();
-    Made { type_digest: operations[0].signature.digest(), manifest, wit, component_digest, digest }
+    Made {
+        type_digest: operations[0].signature.digest(),
+        manifest,
+        wit,
+        image: image.manifest().into(),
+        digest,
+    }
+}
+
+/// The image of a bundle with these parts, and some component.
+fn image(manifest: &str, wit: &[u8]) -> Image {
+    let component = [b"\0asm\x0d\0\x01\0", manifest.as_bytes()].concat();
+    Bundle::from_parts(manifest.into(), component, wit.into()).unwrap().image()
 }
 
 impl Made {
@@ -49,9 +61,9 @@ impl Made {
             version: "9.9.9".into(),
             digest: self.digest.to_string(),
             operations: vec![operation],
-            problem: String::new(),
+            ..Plugin::default()
         };
-        Inventory { plugins: vec![plugin] }
+        Inventory { plugins: vec![plugin], ..Inventory::default() }
     }
 
     fn source(&self) -> PluginSource {
@@ -59,7 +71,7 @@ impl Made {
             digest: self.digest.to_string(),
             wit: self.wit.clone().into(),
             manifest: self.manifest.clone().into_bytes().into(),
-            component_digest: self.component_digest.to_string(),
+            image: self.image.clone().into(),
         }
     }
 }
@@ -168,15 +180,22 @@ async fn when_the_host_that_was_asked_goes_away_another_is_asked() {
 fn foreign_bytes_are_refused_with_a_reason() {
     use crate::catalog::Source;
     let made = make("1.0.0", "read", "u64");
-    let check = |manifest: &[u8], wit: &[u8]| {
-        let digest = Bundle::digest_of_parts(Digest::of(manifest), made.component_digest, Digest::of(wit));
-        Source::check(digest, manifest, wit, made.component_digest).unwrap_err()
-    };
+    let check =
+        |manifest: &[u8], wit: &[u8]| Source::check(made.digest, &made.image, manifest, wit).unwrap_err();
     assert!(check(b"\xff", &made.wit).contains("UTF-8"));
     assert!(check(b"name = 1", &made.wit).contains("plugin.toml"));
-    assert!(check(made.manifest.as_bytes(), b"\0asm").starts_with("not a binary WIT package"));
+    let milder = made.manifest.replace("\"read\"", "\"change\"");
+    assert!(check(milder.as_bytes(), &made.wit).contains("plugin.toml has the digest"));
+    assert!(check(made.manifest.as_bytes(), b"\0asm").contains("wit.wasm has the digest"));
+    // Parts that belong together, and make no sense.
+    let together = |manifest: &str, wit: &[u8]| {
+        let image = image(manifest, wit);
+        Source::check(image.digest(), image.manifest(), manifest.as_bytes(), wit).unwrap_err()
+    };
+    let no_wit = b"\0asm\x0d\0\x01\0junk";
+    assert!(together(&made.manifest, no_wit).starts_with("not a binary WIT package"));
     let other = made.manifest.replace("\"demo\"", "\"zfs\"");
-    assert!(check(other.as_bytes(), &made.wit).contains("zfs"), "a plugin cannot describe another one");
-    let wrong = Source::check(Digest::of(b"x"), made.manifest.as_bytes(), &made.wit, made.component_digest);
+    assert!(together(&other, &made.wit).contains("zfs"), "a plugin cannot describe another one");
+    let wrong = Source::check(Digest::of(b"x"), &made.image, made.manifest.as_bytes(), &made.wit);
     assert!(wrong.unwrap_err().contains("not part of the bundle"));
 }

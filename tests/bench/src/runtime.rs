@@ -29,7 +29,7 @@ pub async fn run(binaries: &Binaries) -> Result<()> {
     let start = Instant::now();
     let compiled = compiler.compiled(&bundle.component).await?;
     line("compile a plugin in the helper", &time(start.elapsed()), "");
-    let load = || runtime.load(&bundle, &compiled, &NodePolicy::default(), json!({}));
+    let load = || runtime.load(&bundle, &compiled, &NodePolicy::default(), None, json!({}));
     let mut loads = Vec::new();
     for _ in 0..20 {
         let start = Instant::now();

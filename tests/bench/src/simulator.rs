@@ -13,7 +13,7 @@ use windlass_identity::{
     ChannelOptions, ClientIdentity, NodeKey, Trust, certificates_from_pem, channel, client_config,
 };
 use windlass_proto::{PROTOCOL, v1};
-use windlass_types::{Digest, Fingerprint, Outcome};
+use windlass_types::{Fingerprint, Outcome};
 
 /// Messages to the master that wait for the network; the simulator blocks when it is full.
 const OUTGOING: usize = 64;
@@ -59,11 +59,11 @@ impl Offer {
                 version: bundle.manifest.version.to_string(),
                 digest: bundle.digest.to_string(),
                 operations,
-                problem: String::new(),
+                ..v1::Plugin::default()
             },
             source: v1::PluginSource {
                 digest: bundle.digest.to_string(),
-                component_digest: Digest::of(&bundle.component).to_string(),
+                image: bundle.image().manifest().to_vec().into(),
                 wit: bundle.wit.into(),
                 manifest: bundle.manifest_text.into(),
             },
@@ -161,7 +161,7 @@ fn hello(offer: &Offer) -> v1::Hello {
         instance: uuid::Uuid::new_v4().to_string(),
         boot_id: uuid::Uuid::new_v4().to_string(),
         facts: Some(v1::Facts { json: b"{\"os\":\"simulated\"}".as_slice().into() }),
-        inventory: Some(v1::Inventory { plugins: vec![offer.plugin.clone()] }),
+        inventory: Some(v1::Inventory { plugins: vec![offer.plugin.clone()], ..v1::Inventory::default() }),
         running_requests: Vec::new(),
         finished_requests: Vec::new(),
     }

@@ -133,8 +133,13 @@ impl Grammar {
 
     /// Names of the placeholders it uses, in order, repeated ones repeatedly.
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.accepted().map(|(name, _)| name)
+    }
+
+    /// The placeholders it uses with what they accept.
+    pub fn accepted(&self) -> impl Iterator<Item = (&str, &Placeholder)> {
         self.tokens().flat_map(|token| &token.alternatives).flatten().filter_map(|part| match part {
-            Part::Placeholder { name, .. } => Some(name.as_str()),
+            Part::Placeholder { name, accepts } => Some((name.as_str(), &**accepts)),
             Part::Literal(_) => None,
         })
     }

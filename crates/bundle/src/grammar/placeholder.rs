@@ -175,7 +175,8 @@ impl CharSet {
         Ok(CharSet(set))
     }
 
-    fn contains(&self, byte: u8) -> bool {
+    /// Whether it holds a character.
+    pub fn contains(&self, byte: u8) -> bool {
         byte < 128 && self.0 & (1 << byte) != 0
     }
 }

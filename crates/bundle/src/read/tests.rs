@@ -19,10 +19,15 @@ fn a_directory_is_a_bundle() {
     let same = Bundle::from_parts(MANIFEST.into(), COMPONENT.into(), COMPONENT.into()).expect("a bundle");
     assert_eq!(bundle.digest, same.digest);
     // The format of the digest is fixed: it names bundles across versions of this program.
-    let text = format!("windlass-bundle-1\n{}\n{c}\n{c}\n", Digest::of(MANIFEST), c = Digest::of(COMPONENT));
-    assert_eq!(bundle.digest, Digest::of(text.as_bytes()));
-    // Parts do not run into each other.
-    assert_ne!(Bundle::digest_of(b"a", b"", b""), Bundle::digest_of(b"", b"a", b""));
+    let expected = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.windlass.bundle.v1","config":{{"mediaType":"application/vnd.wasm.config.v0+json","digest":"{config}","size":{size}}},"layers":[{{"mediaType":"application/wasm","digest":"{component}","size":8}},{{"mediaType":"application/vnd.windlass.manifest.v1+toml","digest":"{manifest}","size":29}},{{"mediaType":"application/vnd.windlass.wit.v1+wasm","digest":"{component}","size":8}}],"annotations":{{"org.opencontainers.image.title":"m","org.opencontainers.image.version":"0.1.0"}}}}"#,
+        config = Digest::of(&bundle.image().config()),
+        size = bundle.image().config().len(),
+        component = Digest::of(COMPONENT),
+        manifest = Digest::of(MANIFEST),
+    );
+    assert_eq!(String::from_utf8_lossy(bundle.image().manifest()), expected);
+    assert_eq!(bundle.digest, Digest::of(expected.as_bytes()));
 }
 
 #[test]

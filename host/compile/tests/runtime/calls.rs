@@ -136,7 +136,7 @@ async fn a_manifest_that_speaks_of_another_plugin_is_refused() {
     let load = |bundle: Bundle| async move {
         let world = World::new().await;
         let compiled = crate::world::compiled(&bundle).await;
-        world.runtime.load(&bundle, &compiled, &NodePolicy::default(), Value::Null).unwrap_err()
+        world.runtime.load(&bundle, &compiled, &NodePolicy::default(), None, Value::Null).unwrap_err()
     };
     let stale = with_manifest(&original, |text| text.replace("\"echo.nothing\"", "\"echo.nothin\""));
     let error = load(stale).await;

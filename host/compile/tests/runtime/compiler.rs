@@ -167,7 +167,7 @@ async fn a_damaged_file_is_never_loaded_and_made_anew() {
     let path = compiler.compiled(&torture.component).await.unwrap();
     let intact = fs::read(&path).unwrap();
     let world = World::new().await;
-    let load = || world.runtime.load(&torture, &path, &NodePolicy::default(), Value::Null);
+    let load = || world.runtime.load(&torture, &path, &NodePolicy::default(), None, Value::Null);
     load().unwrap();
 
     let mut damaged = intact.clone();
@@ -224,7 +224,7 @@ async fn a_helper_that_fails_says_how() {
     let path = wrong.compiled(&component).await.unwrap();
     let world = World::new().await;
     let error =
-        world.runtime.load(&bundle("torture"), &path, &NodePolicy::default(), Value::Null).unwrap_err();
+        world.runtime.load(&bundle("torture"), &path, &NodePolicy::default(), None, Value::Null).unwrap_err();
     assert!(matches!(error, LoadError::Incompatible(_)), "{error}");
 }
 

@@ -161,7 +161,7 @@ async fn state_is_kept_for_each_plugin_alone_and_over_restarts() {
     let newer = with_manifest(&torture, |text| text.replace("version = \"0.1.0\"", "version = \"0.2.0\""));
     let compiled = crate::world::compiled(&newer).await;
     let policy = NodePolicy::default();
-    let plugin = world.runtime.load(&newer, &compiled, &policy, serde_json::Value::Null).unwrap();
+    let plugin = world.runtime.load(&newer, &compiled, &policy, None, serde_json::Value::Null).unwrap();
     let report = world.runtime.call(&plugin, count(&world)).await;
     assert_eq!(json_of(&report)["value"], 3);
     // Its file has its name; nobody else's is opened.

@@ -127,7 +127,7 @@ pub fn initialized(
 async fn load(bundle: &Bundle) -> Result<(), LoadError> {
     let world = World::new().await;
     let compiled = compiled(bundle).await;
-    world.runtime.load(bundle, &compiled, &NodePolicy::default(), Value::Null).map(drop)
+    world.runtime.load(bundle, &compiled, &NodePolicy::default(), None, Value::Null).map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,7 @@ impl World {
         })
         .unwrap();
         let configuration = json!({ "answer": 42 });
-        let plugin = runtime.load(bundle, &compiled(bundle).await, policy, configuration).unwrap();
+        let plugin = runtime.load(bundle, &compiled(bundle).await, policy, None, configuration).unwrap();
         World { runtime, plugin, dir }
     }
 
