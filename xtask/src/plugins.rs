@@ -28,9 +28,10 @@ const TARGET: &str = "wasm32-wasip2";
 /// Folders of plugins, and whether those are for tests only.
 const FOLDERS: [(&str, bool); 2] = [("plugins", false), ("tests/plugins", true)];
 /// What goes into a bundle besides the workspace of its plugin.
-const SHARED_INPUTS: [&str; 6] = [
+const SHARED_INPUTS: [&str; 7] = [
     "wit",
     "rust-toolchain.toml",
+    "crates/sdk",
     "crates/types/src",
     "crates/bundle/src",
     "crates/describe/src",

@@ -69,6 +69,9 @@ fn tests() -> Result<()> {
         command.args(packages);
         step(what, &mut command)?;
     }
+    // With all its features, which nothing in the workspace asks for, and with the examples of its
+    // documentation, which nextest does not run.
+    step("test the SDK", &mut cargo(&["test", "--quiet", "--package", "windlass-sdk", "--all-features"]))?;
     step(
         "test the plugins",
         &mut cargo(&[

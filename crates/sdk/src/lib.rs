@@ -1,0 +1,77 @@
+//! Write a Windlass plugin in Rust.
+//!
+//! A plugin is a folder with `wit/` (what it offers), `plugin.toml` (what it may touch) and a crate.
+//! One line makes Rust of the WIT, and the operations are functions:
+//!
+//! ```ignore
+//! windlass_sdk::plugin!();
+//!
+//! use api::disk::{FilesystemUsage, Guest, UsageError};
+//!
+//! impl Guest for Plugin {
+//!     fn usage(path: String) -> Result<FilesystemUsage, UsageError> { … }
+//! }
+//! ```
+//!
+//! Inside, the host is asked through this crate:
+//!
+//! | module | for |
+//! |---|---|
+//! | [`Command`] | running programs of the node, and reading what they print |
+//! | [`files`] | files and directories of the node |
+//! | [`probes`] | processors, memory, disks, mounts, network and sensors, read by the host itself |
+//! | [`state`] | what the plugin keeps on this node from call to call |
+//! | [`job`] | who called, the plugin's configuration, progress, cancellation, dry run |
+//! | [`log`] | lines for the log of the host and the trace of the job |
+//!
+//! All of it fails with one [`Error`], which keeps apart what an operator must tell apart: denied,
+//! not there, out of time, ended with another status. With a `From<windlass_sdk::Error>` for the error
+//! of its own WIT, a plugin uses `?` throughout.
+//!
+//! Compiled for anything but wasm, the same functions ask a [`fake::Host`]: `cargo test` runs the
+//! plugin's operations natively, against a script of what the host is asked and what it answers.
+
+#[doc(hidden)]
+#[allow(unsafe_code, missing_docs, reason = "generated from WIT")]
+pub mod __bindings {
+    pub use wit_bindgen;
+    windlass_sdk_macros::host!();
+}
+
+mod command;
+mod error;
+#[cfg(not(target_family = "wasm"))]
+pub mod fake;
+pub mod files;
+mod host;
+pub mod job;
+pub mod log;
+pub mod probes;
+pub mod state;
+
+pub use command::{Chunk, Command, CommandError, ExitStatus, Output, Process, Stream, Value};
+pub use error::{Error, Exit};
+
+/// Make Rust of the plugin's WIT, and a component of the crate.
+///
+/// Reads the folder `wit` beside the plugin's `Cargo.toml`, or another one: `plugin!("other/wit")`. Its
+/// package has one world; the interface of the host need not be among its dependencies.
+///
+/// Where it is written, there are then
+///
+/// - `api`, with a module for each interface that the world exports: its types, and a trait `Guest`
+///   with its functions. All types can be cloned, compared and printed with `{:?}`.
+/// - `Plugin`, for which every one of these traits must be implemented. That it is, is checked when
+///   compiling for wasm.
+///
+/// The crate must be of the type `cdylib` (`rlib` beside it for tests in `tests/`), and is compiled
+/// for `wasm32-wasip2`.
+///
+/// ```ignore
+/// windlass_sdk::plugin!();
+///
+/// impl api::pool::Guest for Plugin {
+///     fn list() -> Result<Vec<api::pool::Summary>, api::pool::Error> { … }
+/// }
+/// ```
+pub use windlass_sdk_macros::plugin;
