@@ -28,6 +28,8 @@ pub struct GridOptions {
     pub host_config: String,
     /// Lines for the end of each host's configuration: tables.
     pub host_tables: String,
+    /// Trust file of every host: whose bundles it takes from the master.
+    pub trust: Option<String>,
     /// Ports of the listeners for API, nodes and enrolment; free ones unless given.
     pub ports: Option<[u16; 3]>,
     /// Where hosts keep compiled plugins, so that later grids need not compile again.
@@ -42,6 +44,7 @@ impl Default for GridOptions {
             heartbeat_ms: 500,
             host_config: String::new(),
             host_tables: String::new(),
+            trust: None,
             ports: None,
             compile_cache: None,
         }
@@ -210,6 +213,10 @@ impl Grid {
         writeln!(text, "compile_helper = {:?}", self.binaries.program("windlass-compile"))?;
         if let Some(cache) = &self.options.compile_cache {
             writeln!(text, "compiled_dir = {cache:?}")?;
+        }
+        if let Some(trust) = &self.options.trust {
+            std::fs::write(dir.join("trust.toml"), trust)?;
+            text += "trust_file = \"trust.toml\"\n";
         }
         text += &self.options.host_config;
         writeln!(text, "\n[[masters]]\nnodes = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"")?;

@@ -2,11 +2,13 @@
 //! against them. The end-to-end tests use it, and so does `cargo xtask dev`.
 //!
 //! * [`binaries`]: where the programs and bundles under test lie.
+//! * [`bundles`]: signed packages of the test plugins.
 //! * [`daemon`]: one process that tells when it is ready, and ends with its owner.
 //! * [`grid`]: a master with its hosts.
 //! * [`until`]: waiting for conditions.
 
 pub mod binaries;
+pub mod bundles;
 pub mod daemon;
 pub mod grid;
 pub mod until;
