@@ -1,10 +1,16 @@
 //! The operator API as a program uses it.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use windlass_identity::{Trust, client_config};
-use windlass_types::{Fingerprint, api::Job};
+use windlass_types::{
+    Fingerprint,
+    api::{
+        Job,
+        bundles::{Deployment, DeploymentDetail},
+    },
+};
 
 /// A connection to the API that stays open.
 #[derive(Debug, Clone)]
@@ -51,6 +57,36 @@ impl Api {
         let start = Instant::now();
         let job = self.send(self.client.post(url).json(&body)).await?.json().await?;
         Ok((start.elapsed(), job))
+    }
+
+    /// Upload a package, approve what it asks for and roll it out to all nodes at once.
+    pub async fn push_and_deploy(
+        &self,
+        package: Vec<u8>,
+        plugin: &str,
+        version: &str,
+        wait: Duration,
+    ) -> Result<(Duration, DeploymentDetail)> {
+        let start = Instant::now();
+        let upload = self.client.post(format!("{}/api/v1/bundles", self.url)).body(package);
+        self.send(upload.header("content-type", "application/x-tar")).await?;
+        let body = json!({
+            "plugin": plugin, "bundle": version, "approve": true,
+            "strategy": { "canary": 0, "batch": 0, "soak_ms": 0 },
+        });
+        let request = self.client.post(format!("{}/api/v1/deployments", self.url)).json(&body);
+        let made: Deployment = self.send(request).await?.json().await?;
+        let (mut revision, id) = (made.revision, made.id);
+        loop {
+            let query = format!("revision={revision}&wait_ms={}", wait.as_millis());
+            let url = format!("{}/api/v1/deployments/{id}?{query}", self.url);
+            let detail: DeploymentDetail = self.send(self.client.get(url)).await?.json().await?;
+            if detail.deployment.state.ended() {
+                return Ok((start.elapsed(), detail));
+            }
+            ensure!(start.elapsed() < wait, "the deployment did not end: {:?}", detail.deployment);
+            revision = detail.deployment.revision;
+        }
     }
 
     /// True once the master knows an operation.

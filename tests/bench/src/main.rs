@@ -6,6 +6,7 @@ mod grid;
 mod report;
 mod runtime;
 mod simulator;
+mod update;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +34,12 @@ enum What {
         #[arg(long, default_value_t = 10)]
         rest_seconds: u64,
     },
+    /// Roll-outs of bundles to simulated hosts and to a real one
+    Update {
+        /// How many simulated hosts
+        #[arg(long, default_value_t = 100)]
+        hosts: usize,
+    },
     /// Simulated hosts in one process, real TLS and the real protocol
     Fleet {
         /// How many hosts
@@ -50,10 +57,12 @@ fn main() -> Result<()> {
             Some(What::Grid { hosts, rest_seconds }) => {
                 grid::run(&binaries, hosts, Duration::from_secs(rest_seconds)).await
             }
+            Some(What::Update { hosts }) => update::run(&binaries, hosts).await,
             Some(What::Fleet { hosts }) => fleet::run(binaries, hosts).await,
             None => {
                 runtime::run(&binaries).await?;
                 grid::run(&binaries, 50, Duration::from_secs(10)).await?;
+                update::run(&binaries, 100).await?;
                 fleet::run(binaries, 1000).await
             }
         }

@@ -1,19 +1,22 @@
 //! Many simulated hosts in one process: real TLS, the real protocol, no plugins.
 //!
 //! Each one enrols with a join token, keeps one stream to the master, answers heartbeats and
-//! answers each operation with a fixed value at once. What is measured is the master.
+//! answers each operation with a fixed value at once. Bundles that the master wants are fetched and
+//! hashed as a host does, and then said to run. What is measured is the master.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::{StreamExt as _, stream};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use windlass_bundle::{Image, Part};
 use windlass_describe::operations;
 use windlass_identity::{
     ChannelOptions, ClientIdentity, NodeKey, Trust, certificates_from_pem, channel, client_config,
 };
 use windlass_proto::{PROTOCOL, v1};
-use windlass_types::{Fingerprint, Outcome};
+use windlass_types::{Digest, Fingerprint, Outcome};
 
 /// Messages to the master that wait for the network; the simulator blocks when it is full.
 const OUTGOING: usize = 64;
@@ -112,11 +115,10 @@ impl SimulatedHost {
         let channel = channel(&addresses.nodes, Arc::new(config), &ChannelOptions::default())?;
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         send(&outgoing, v1::host_message::Kind::Hello(hello(offer))).await?;
-        let mut incoming = v1::node_client::NodeClient::new(channel)
-            .max_decoding_message_size(windlass_proto::MAX_MESSAGE_BYTES)
-            .connect(ReceiverStream::new(messages))
-            .await?
-            .into_inner();
+        let mut client = v1::node_client::NodeClient::new(channel)
+            .max_decoding_message_size(windlass_proto::MAX_MESSAGE_BYTES);
+        let mut incoming = client.connect(ReceiverStream::new(messages)).await?.into_inner();
+        let mut inventory = hello(offer).inventory.unwrap_or_default();
         while let Some(message) = incoming.message().await? {
             use v1::master_message::Kind;
             match message.kind {
@@ -147,11 +149,60 @@ impl SimulatedHost {
                     ensure!(want.digest == offer.plugin.digest, "the master asks for an unknown plugin");
                     send(&outgoing, v1::host_message::Kind::PluginSource(offer.source.clone())).await?;
                 }
+                Some(Kind::Desired(desired)) => {
+                    install(&mut client, &mut inventory, desired).await?;
+                    send(&outgoing, v1::host_message::Kind::Inventory(inventory.clone())).await?;
+                }
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// Fetch what is wanted and not there, and say that it runs.
+async fn install(
+    client: &mut v1::node_client::NodeClient<Channel>,
+    inventory: &mut v1::Inventory,
+    desired: v1::Desired,
+) -> Result<()> {
+    inventory.desired_revision = desired.revision;
+    inventory.installs.clear();
+    for wanted in desired.plugins {
+        if !inventory.plugins.iter().any(|plugin| plugin.digest == wanted.digest) {
+            let image = Image::parse(&fetch(client, wanted.digest.parse()?).await?)?;
+            for part in [Part::Manifest, Part::Wit, Part::Component] {
+                fetch(client, image.layer(part).digest).await?;
+            }
+            inventory.plugins.retain(|plugin| plugin.name != wanted.name);
+            inventory.plugins.push(v1::Plugin {
+                name: wanted.name.clone(),
+                version: wanted.version,
+                digest: wanted.digest.clone(),
+                ..v1::Plugin::default()
+            });
+        }
+        inventory.installs.push(v1::Install {
+            name: wanted.name,
+            digest: wanted.digest,
+            deployment: wanted.deployment,
+            stage: "active".into(),
+            ..v1::Install::default()
+        });
+    }
+    Ok(())
+}
+
+/// A whole blob, checked.
+async fn fetch(client: &mut v1::node_client::NodeClient<Channel>, digest: Digest) -> Result<Vec<u8>> {
+    let request = v1::FetchRequest { digest: digest.to_string(), offset: 0 };
+    let mut chunks = client.fetch(request).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.message().await? {
+        bytes.extend_from_slice(&chunk.data);
+    }
+    ensure!(Digest::of(&bytes) == digest, "the master sent something else than {digest}");
+    Ok(bytes)
 }
 
 fn hello(offer: &Offer) -> v1::Hello {
