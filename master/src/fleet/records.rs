@@ -50,6 +50,8 @@ impl Records {
 
     pub fn put(&mut self, record: NodeRecord) -> Arc<NodeRecord> {
         self.remove(record.id);
+        // Also for one that was not there before.
+        self.sorted = None;
         let record = Arc::new(record);
         self.by_key.insert(record.fingerprint, record.id);
         self.by_name.entry(record.name.clone()).or_default().insert(record.id);

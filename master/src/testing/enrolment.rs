@@ -200,6 +200,7 @@ async fn nobody_can_take_the_name_of_an_accepted_node() {
 #[tokio::test]
 async fn two_pending_nodes_with_one_name_are_told_apart_by_id() {
     let rig = Rig::start().await;
+    assert!(rig.fleet.nodes().is_empty(), "and the list is not kept for ever");
     for _ in 0..2 {
         rig.ask(&NodeKey::generate().unwrap(), "n1", "", 0).await.unwrap();
     }
