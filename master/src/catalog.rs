@@ -3,8 +3,9 @@
 //! A node says which bundles it has by digest. The documentation and types of a bundle are fetched
 //! once, from one of the nodes that have it. Nothing a host sends about a bundle is believed
 //! without proof: the digest of a bundle is that of its OCI image manifest, which holds the digests
-//! of its parts, so manifest and WIT are taken only if they lead to the digest that was asked for, and no host can put other words or a
-//! milder effect beside a bundle that other nodes run.
+//! of its parts, so manifest and WIT are taken only if they lead to the digest that was asked for,
+//! and no host can put other words or a milder effect beside a bundle that other nodes run. Of a
+//! bundle in the master's own store no host is asked: its source came with the upload.
 //!
 //! An operation is listed with the type that most nodes have. Its effect, which decides who may run
 //! it, is the strongest that any bundle in use with that type declares.
@@ -45,6 +46,8 @@ struct Inner {
     fleet: Fleet,
     sources: RwLock<HashMap<Digest, Arc<Source>>>,
     wanted: Mutex<HashMap<Digest, Want>>,
+    /// Bundles of the store: their sources stay, whoever has them.
+    kept: Mutex<HashSet<Digest>>,
     /// The list, and the fleet's number it was made at.
     listed: Mutex<Option<(u64, Operations)>>,
     checks: tokio::sync::Semaphore,
@@ -82,6 +85,7 @@ impl Catalog {
             fleet,
             sources: RwLock::new(sources),
             wanted: Mutex::default(),
+            kept: Mutex::default(),
             listed: Mutex::default(),
             checks: tokio::sync::Semaphore::new(CHECKS),
         };
@@ -106,6 +110,39 @@ impl Catalog {
     /// One operation.
     pub fn operation(&self, name: &OperationName) -> Option<Arc<OperationInfo>> {
         self.operations().get(name).cloned()
+    }
+
+    /// What is known of a bundle.
+    pub(crate) fn source(&self, digest: Digest) -> Option<Arc<Source>> {
+        self.inner.sources.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    }
+
+    /// The version of a bundle, if it is known.
+    pub fn version(&self, digest: Digest) -> Option<String> {
+        self.source(digest).map(|source| source.version.to_string())
+    }
+
+    /// Bundles of the store: no host has to be asked for them.
+    pub(crate) fn keep(&self, digests: impl IntoIterator<Item = Digest>) {
+        lock(&self.inner.kept).extend(digests);
+    }
+
+    /// A bundle came into the store, and its source with it.
+    pub(crate) fn add(&self, digest: Digest, source: Source) {
+        self.keep([digest]);
+        lock(&self.inner.wanted).remove(&digest);
+        self.inner
+            .sources
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(digest)
+            .or_insert_with(|| Arc::new(source));
+        *lock(&self.inner.listed) = None;
+    }
+
+    /// A bundle left the store. Its source stays for as long as a node has it.
+    pub(crate) fn release_kept(&self, digest: Digest) {
+        lock(&self.inner.kept).remove(&digest);
     }
 
     fn knows(&self, digest: Digest) -> bool {
@@ -231,8 +268,9 @@ impl Catalog {
 
     async fn sweep(&self) {
         let nodes = self.inner.fleet.nodes();
-        let used: HashSet<Digest> =
+        let mut used: HashSet<Digest> =
             nodes.iter().flat_map(|node| &node.inventory.plugins).map(|plugin| plugin.digest).collect();
+        used.extend(lock(&self.inner.kept).iter());
         let mut unused = Vec::new();
         self.inner.sources.write().unwrap_or_else(PoisonError::into_inner).retain(|digest, _| {
             let keep = used.contains(digest);

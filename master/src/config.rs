@@ -60,6 +60,34 @@ pub struct Config {
     /// What is kept for how long.
     #[serde(default)]
     pub retention: Retention,
+    /// Where the parts of bundles are kept.
+    #[serde(default)]
+    pub blobs: BlobsConfig,
+}
+
+/// Where the parts of bundles are kept: the folder `blobs` of the data directory, unless told.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BlobsConfig {
+    /// `s3://bucket/prefix`: an object store that speaks S3.
+    pub url: Option<String>,
+    /// Its address, where it is not Amazon's: `https://minio.example:9000`.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// Its keys; those in the environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`) unless told.
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// Where to listen.
@@ -206,6 +234,7 @@ impl Config {
             enroll: EnrollLimits::default(),
             store: StoreConfig::default(),
             retention: Retention::default(),
+            blobs: BlobsConfig::default(),
         }
     }
 
@@ -226,6 +255,18 @@ impl Config {
         }
         if self.enroll.requests_per_second == 0 || self.enroll.burst == 0 {
             return bad("enroll", "a rate of zero would keep every host out");
+        }
+        let blobs = &self.blobs;
+        if blobs.url.as_deref().is_some_and(|url| !url.starts_with("s3://")) {
+            return bad("blobs.url", "expected `s3://bucket/prefix`; without it a local folder is used");
+        }
+        if blobs.url.is_none()
+            && (blobs.endpoint.is_some() || blobs.region.is_some() || blobs.access_key_id.is_some())
+        {
+            return bad("blobs", "it says how to reach an object store, and has no `url` of one");
+        }
+        if blobs.access_key_id.is_some() != blobs.secret_access_key.is_some() {
+            return bad("blobs", "`access_key_id` and `secret_access_key` belong together");
         }
         Ok(())
     }
@@ -253,6 +294,14 @@ mod tests {
         assert!(parse("data_dir = '/x'\nheartbeat = 3").unwrap_err().contains("heartbeat"));
         assert!(parse("data_dir = '/x'\n[listen]\napi = '1.2.3.4'").unwrap_err().contains("api"));
         assert!(parse("data_dir = '/x'\ncertificate_ttl = '3 weeks'").unwrap_err().contains("30d"));
+        for bad in ["url = 'http://x'", "endpoint = 'https://x'", "url = 's3://x'\naccess_key_id = 'a'"] {
+            let config = parse(&format!("data_dir = '/x'\n[blobs]\n{bad}")).unwrap();
+            assert!(config.validate().unwrap_err().to_string().contains("blobs"), "{bad}");
+        }
+        let keys = "[blobs]\nurl = 's3://x/y'\naccess_key_id = 'a'\nsecret_access_key = 'hush'";
+        let keys = parse(&format!("data_dir = '/x'\n{keys}")).unwrap();
+        keys.validate().unwrap();
+        assert!(!format!("{keys:?}").contains("hush"));
         assert!(matches!(
             Config { heartbeat_ms: 0, ..config }.validate(),
             Err(ConfigError::Value { key: "heartbeat_ms", .. })

@@ -4,15 +4,18 @@
 //! * [`ca`]: the built-in certificate authority.
 //! * [`enroll`]: how hosts ask for a certificate. [`session`]: the stream of each accepted host.
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
+//! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
 //! [`setup`] makes a new data directory. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
 
 pub mod api;
+pub mod bundles;
 pub mod ca;
 pub mod catalog;
 pub mod config;
+pub mod deployments;
 pub mod enroll;
 pub mod fleet;
 pub mod jobs;

@@ -2,6 +2,7 @@
 
 use crate::{
     api,
+    bundles::{Bundles, OpenError},
     ca::{Authority, CaError},
     catalog::Catalog,
     config::{Config, Listen},
@@ -49,6 +50,8 @@ impl Listeners {
 pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Bundles(#[from] OpenError),
     #[error(transparent)]
     Authority(#[from] CaError),
     #[error(transparent)]
@@ -99,6 +102,7 @@ pub async fn run_with(
     let _guard = shutdown.clone().drop_guard();
     let fleet = Fleet::open(store.clone()).await?;
     let catalog = Catalog::open(store.clone(), fleet.clone()).await?;
+    let bundles = Bundles::open(&config, store.clone(), fleet.clone(), catalog.clone()).await?;
     let jobs =
         Jobs::start(config.clone(), store.clone(), fleet.clone(), catalog.clone(), shutdown.clone()).await?;
 
@@ -125,6 +129,7 @@ pub async fn run_with(
         config: config.clone(),
         fleet: fleet.clone(),
         catalog: catalog.clone(),
+        bundles: bundles.clone(),
         authority: authority.clone(),
         events: Arc::new(jobs.clone()),
         shutdown: shutdown.clone(),
@@ -138,20 +143,27 @@ pub async fn run_with(
     let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
     parts.spawn(async move { enrollment.serve(enroll).await.map_err(serve_error("enroll")) });
     parts.spawn(async move { sessions.serve(node).await.map_err(serve_error("node")) });
-    let context =
-        api::Context { config: config.clone(), store, fleet: fleet.clone(), catalog: catalog.clone(), jobs };
+    let context = api::Context {
+        config: config.clone(),
+        store,
+        fleet: fleet.clone(),
+        catalog: catalog.clone(),
+        jobs,
+        bundles: bundles.clone(),
+    };
     parts.spawn({
         let (shutdown, listener) = (shutdown.clone(), listeners.api);
         async move { api::serve(context, listener, api_tls, shutdown).await.map_err(serve_error("api")) }
     });
     let tending = tokio::spawn(catalog.tend(shutdown.clone()));
+    let driving = tokio::spawn(bundles.drive(shutdown.clone()));
     let renewing = tokio::spawn(renew(authority, config, server.expires_ms, renewed, shutdown.clone()));
 
     ready();
 
     let result = supervise(parts, &shutdown).await;
     shutdown.cancel();
-    let _ = tokio::join!(tending, renewing);
+    let _ = tokio::join!(tending, driving, renewing);
     written.cancel();
     let _ = writing.await;
     result

@@ -8,9 +8,12 @@
 //! (revoked, deleted, locked, replaced, too slow) or when the master stops. Whatever ends it is told to
 //! the host as a gRPC status, and the connection is cut shortly after.
 
+mod fetch;
 mod incoming;
+mod inventory;
 
 use crate::{
+    bundles::{Bundles, NodeChange},
     ca::{Authority, Request},
     catalog::Catalog,
     config::Config,
@@ -19,7 +22,8 @@ use crate::{
     uncut::uncut,
 };
 use futures_util::Stream;
-use incoming::{Incoming, inventory, request_ids};
+use incoming::{Incoming, request_ids};
+use inventory::{Parsed, inventory};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -34,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, TlsListener};
 use windlass_proto::v1::{
-    Chunk, FetchRequest, Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message,
+    FetchRequest, Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message,
     master_message::Kind, node_server,
 };
 
@@ -68,6 +72,7 @@ pub(crate) struct Sessions {
     pub config: Arc<Config>,
     pub fleet: Fleet,
     pub catalog: Catalog,
+    pub bundles: Bundles,
     pub authority: Arc<Authority>,
     pub events: Arc<dyn NodeEvents>,
     pub shutdown: CancellationToken,
@@ -108,7 +113,7 @@ impl Sessions {
         &self,
         peer: &PeerInfo,
         incoming: &mut Streaming<HostMessage>,
-    ) -> Result<(Session, Hello), Status> {
+    ) -> Result<(Session, Hello, Vec<NodeChange>), Status> {
         let certificate = certificate(peer)?;
         // Before the hello, so that who may not act costs next to nothing.
         self.fleet.check(certificate).await?;
@@ -129,12 +134,15 @@ impl Sessions {
             return Err(Status::invalid_argument("the hello has a bad `instance` or `host_version`"));
         }
         let bad = |what: String| Status::invalid_argument(what);
+        let Parsed { inventory, progress, changes } =
+            inventory(hello.inventory.take().unwrap_or_default()).map_err(bad)?;
         let announced = Announced {
             instance: hello.instance.clone(),
             host_version: Some(std::mem::take(&mut hello.host_version)).filter(|text| !text.is_empty()),
             address: peer.address.ip().to_canonical().to_string(),
             facts: Some(crate::enroll::facts(&hello.facts.take().unwrap_or_default().json).map_err(bad)?),
-            inventory: Some(inventory(hello.inventory.take().unwrap_or_default()).map_err(bad)?),
+            inventory: Some(inventory),
+            progress: Some(progress),
         };
         let heartbeat_ms = self.config.heartbeat_ms;
         let probe = PROBE.min(self.heartbeat() * MISSING);
@@ -150,7 +158,7 @@ impl Sessions {
                 })
             })
             .await?;
-        Ok((session, hello))
+        Ok((session, hello, changes))
     }
 
     /// The life of a session.
@@ -158,6 +166,7 @@ impl Sessions {
         self,
         session: Session,
         hello: Hello,
+        changes: Vec<NodeChange>,
         incoming: Streaming<HostMessage>,
         mut ended: oneshot::Receiver<Status>,
         farewell: Farewell,
@@ -174,6 +183,8 @@ impl Sessions {
                 drop(hello);
                 self.events.connected(id, running, finished).await;
                 self.catalog.look_for(id).await;
+                self.bundles.changes(id, &session.node.name, changes).await;
+                self.bundles.connected(id);
                 self.talk(&session, incoming, &mut ended, &peer).await
             }
         };
@@ -253,7 +264,7 @@ impl node_server::Node for Sessions {
     ) -> Result<Response<Outgoing>, Status> {
         let peer = peer(&request)?;
         let mut incoming = request.into_inner();
-        let (mut session, hello) = self
+        let (mut session, hello, changes) = self
             .begin(&peer, &mut incoming)
             .await
             .inspect_err(|why| tracing::info!(address = %peer.address, reason = %why.message(), "refused"))?;
@@ -263,15 +274,15 @@ impl node_server::Node for Sessions {
         let (sender, last) = oneshot::channel();
         let gone = CancellationToken::new();
         let farewell = Farewell { last: sender, gone: gone.clone() };
-        self.tasks.spawn(self.clone().run(session, hello, incoming, ended, farewell, peer));
+        self.tasks.spawn(self.clone().run(session, hello, changes, incoming, ended, farewell, peer));
         Ok(Response::new(Outgoing { messages, last: Some(last), _gone: gone.drop_guard() }))
     }
 
-    type FetchStream = futures_util::stream::Empty<Result<Chunk, Status>>;
+    type FetchStream = fetch::Chunks;
 
-    async fn fetch(&self, _: tonic::Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        // This master stores no bundles yet, so there is no blob to be had.
-        Err(Status::not_found("this master has no such blob"))
+    async fn fetch(&self, request: tonic::Request<FetchRequest>) -> Result<Response<fetch::Chunks>, Status> {
+        let peer = peer(&request)?;
+        self.blob(&peer, request.into_inner()).await.map(Response::new)
     }
 
     async fn renew(&self, request: tonic::Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {

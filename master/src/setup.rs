@@ -149,6 +149,15 @@ enroll = "{enroll}"
 [retention]
 # jobs = "90d"
 # max_jobs = 100000
+
+# Bundles are kept in the folder `blobs` of the data directory. To keep them in an object store:
+# [blobs]
+# url = "s3://bucket/prefix"
+# endpoint = "https://minio.example.org:9000"
+# region = "us-east-1"
+# Keys come from here or from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment.
+# access_key_id = ""
+# secret_access_key = ""
 "#,
         names = names.join(", "),
     )

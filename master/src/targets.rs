@@ -90,6 +90,20 @@ pub fn resolve(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<Nod
     expression::on_large_stack(|| choose(target, nodes))?
 }
 
+/// Whether a target means this node. One that can't be right means nobody.
+pub fn fits(target: &Target, node: &Arc<NodeRecord>) -> bool {
+    let mut target = target.clone();
+    if !target.on.is_empty() {
+        // Whether the other nodes it names are there does not matter here.
+        let id = node.id.to_string();
+        target.on.retain(|text| is_glob(text) || *text == id || text == node.name.as_str());
+        if target.on.is_empty() {
+            return false;
+        }
+    }
+    resolve(&target, std::slice::from_ref(node)).is_ok()
+}
+
 fn choose(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
     let names = Names::new(&target.on, nodes)?;
     let filter = target.r#where.as_deref().map(Filter::compile).transpose()?;

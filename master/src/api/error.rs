@@ -72,6 +72,31 @@ codes! {
     UnknownJob = "unknown_job", NOT_FOUND;
     JobFinished = "job_finished", CONFLICT;
     TooManyJobs = "too_many_jobs", TOO_MANY_REQUESTS;
+    UnknownBundle = "unknown_bundle", NOT_FOUND;
+    UnknownPlugin = "unknown_plugin", NOT_FOUND;
+    UnknownDeployment = "unknown_deployment", NOT_FOUND;
+    /// The body is no package, or the bundle in it is no good.
+    BadPackage = "bad_package", BAD_REQUEST;
+    /// Another bundle has this name and version.
+    VersionTaken = "version_taken", CONFLICT;
+    TooManySignatures = "too_many_signatures", CONFLICT;
+    BundleInUse = "bundle_in_use", CONFLICT;
+    /// The bundle is one of another plugin.
+    OtherPlugin = "other_plugin", BAD_REQUEST;
+    /// The bundle asks for more than was approved.
+    NotApproved = "not_approved", CONFLICT;
+    /// Another deployment of the plugin is under way.
+    DeploymentRunning = "deployment_running", CONFLICT;
+    /// The deployment is not in a state for that.
+    WrongDeploymentState = "wrong_deployment_state", CONFLICT;
+    /// There is nothing to pin, or to go back to.
+    NothingToDo = "nothing_to_do", CONFLICT;
+    /// A value of the strategy that can't work.
+    BadStrategy = "bad_strategy", BAD_REQUEST;
+    /// A part of a bundle is missing or damaged in the blob store.
+    BlobLost = "blob_lost", INTERNAL_SERVER_ERROR;
+    /// The blob store failed.
+    BlobsUnavailable = "blobs_unavailable", SERVICE_UNAVAILABLE;
     /// The database failed.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
 }
@@ -92,7 +117,7 @@ impl Error {
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Error { hint: Some(hint.into()), ..self }
     }
-    fn nearest(self, nearest: &[String]) -> Self {
+    pub fn nearest(self, nearest: &[String]) -> Self {
         if nearest.is_empty() {
             return self;
         }

@@ -1,24 +1,27 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
 mod access;
 pub mod auth;
+mod bundles;
+mod deployments;
 pub mod error;
 mod extract;
 mod health;
 mod jobs;
 mod nodes;
+mod plugins;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use server::serve;
 
-use crate::{catalog::Catalog, config::Config, fleet::Fleet, jobs::Jobs, store::Store};
+use crate::{bundles::Bundles, catalog::Catalog, config::Config, fleet::Fleet, jobs::Jobs, store::Store};
 use auth::Authenticator;
 use axum::{
     Router,
@@ -47,6 +50,7 @@ pub struct Context {
     pub fleet: Fleet,
     pub catalog: Catalog,
     pub jobs: Jobs,
+    pub bundles: Bundles,
 }
 
 /// What the routes share.
@@ -58,6 +62,9 @@ struct Shared {
 
 /// A reply that is not there by then is an error; waiting for a job comes on top.
 const REPLY_TIME: Duration = Duration::from_secs(60);
+
+/// What an upload gets beyond that.
+const UPLOAD_TIME: Duration = Duration::from_secs(900);
 
 /// All routes, authorised.
 pub fn router(context: Context) -> Router {
@@ -104,6 +111,23 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::trace))
+        .routes(routes!(bundles::list, bundles::upload))
+        .routes(routes!(bundles::difference))
+        .routes(routes!(bundles::show, bundles::delete))
+        .routes(routes!(bundles::package))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::show, plugins::remove))
+        .routes(routes!(plugins::events))
+        .routes(routes!(plugins::approve))
+        .routes(routes!(plugins::pin))
+        .routes(routes!(plugins::unpin))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(deployments::list, deployments::create))
+        .routes(routes!(deployments::show))
+        .routes(routes!(deployments::pause))
+        .routes(routes!(deployments::resume))
+        .routes(routes!(deployments::abort))
+        .routes(routes!(deployments::rollback))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(access::audit))
@@ -140,10 +164,12 @@ async fn measure(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let begun = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let wait = if route.as_ref().is_some_and(|route| route.as_str() == "/api/v1/jobs") {
-        Duration::from_millis(jobs::MAX_WAIT_MS)
-    } else {
-        Duration::ZERO
+    let wait = match route.as_ref().map(MatchedPath::as_str) {
+        Some("/api/v1/jobs") => Duration::from_millis(jobs::MAX_WAIT_MS),
+        Some("/api/v1/deployments/{id}") => Duration::from_millis(deployments::MAX_WAIT_MS),
+        // A whole package may come over a slow line.
+        Some("/api/v1/bundles") => UPLOAD_TIME,
+        _ => Duration::ZERO,
     };
     // A stream of events is a reply as soon as it begins.
     let reply = match tokio::time::timeout(REPLY_TIME + wait, next.run(request)).await {

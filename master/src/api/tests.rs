@@ -45,6 +45,7 @@ impl Api {
             fleet: rig.fleet.clone(),
             catalog: rig.catalog.clone(),
             jobs: grid.jobs.clone(),
+            bundles: rig.bundles.clone(),
         };
         let token = async |role: Role| {
             let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };
@@ -528,6 +529,7 @@ async fn served_over_tls_in_both_versions_of_http_until_shutdown() {
         fleet: api.rig.fleet.clone(),
         catalog: api.rig.catalog.clone(),
         jobs: api.grid.jobs.clone(),
+        bundles: api.rig.bundles.clone(),
     };
     let shutdown = tokio_util::sync::CancellationToken::new();
     let serving = tokio::spawn(serve(context, listener, tls, shutdown.clone()));

@@ -1,12 +1,13 @@
 //! A bundle as far as the master knows it: its manifest and its WIT, proven to belong to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use windlass_bundle::{Image, Manifest, OperationPolicy, Part, Version};
 use windlass_types::{Digest, PluginName, shape::Operation};
 
 /// The operations of a bundle.
 #[derive(Debug)]
 pub(crate) struct Source {
+    pub manifest: Arc<Manifest>,
     pub plugin: PluginName,
     pub version: Version,
     /// By name within the plugin.
@@ -39,9 +40,13 @@ impl Source {
         let text = std::str::from_utf8(manifest).map_err(|_| "plugin.toml is not UTF-8".to_owned())?;
         let parsed = Manifest::parse(text).map_err(|error| error.to_string())?;
         image.check_without_component(&parsed, manifest, wit).map_err(|error| error.to_string())?;
-        let manifest = parsed;
         let operations =
-            windlass_describe::operations(&manifest.name, wit).map_err(|error| error.to_string())?;
+            windlass_describe::operations(&parsed.name, wit).map_err(|error| error.to_string())?;
+        Ok(Source::new(Arc::new(parsed), operations))
+    }
+
+    /// The operations of a bundle that has been read and checked.
+    pub fn new(manifest: Arc<Manifest>, operations: Vec<Operation>) -> Self {
         let operations = operations
             .into_iter()
             .map(|operation| {
@@ -51,6 +56,6 @@ impl Source {
                 (local, SourceOperation { type_digest, policy, operation })
             })
             .collect();
-        Ok(Source { plugin: manifest.name, version: manifest.version, operations })
+        Source { plugin: manifest.name.clone(), version: manifest.version, operations, manifest }
     }
 }

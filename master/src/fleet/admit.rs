@@ -110,6 +110,7 @@ impl Fleet {
             flags: Arc::default(),
             facts: Arc::default(),
             inventory: Arc::default(),
+            progress: Arc::default(),
             host_version: None,
             address: None,
             created_ms: crate::now_ms(),

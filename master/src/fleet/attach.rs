@@ -16,7 +16,8 @@
 //! crashes before it has stored a renewed certificate can go on with the old one.
 
 use super::{
-    ChangeKind, FLAG_CLONED, FLAG_DUPLICATE, Fleet, FleetError, Inventory, NodeRecord, live::Live, lock,
+    ChangeKind, FLAG_CLONED, FLAG_DUPLICATE, Fleet, FleetError, Inventory, NodeRecord, Progress, live::Live,
+    lock,
 };
 use crate::{
     ca::{Authority, Issued, Request},
@@ -93,6 +94,7 @@ pub(crate) struct Announced {
     pub address: String,
     pub facts: Option<BTreeMap<String, Value>>,
     pub inventory: Option<Inventory>,
+    pub progress: Option<Progress>,
 }
 
 /// A session as it begins. Dropping it takes the node offline.
@@ -158,6 +160,16 @@ impl Fleet {
             return Err(SessionRefused::Cloned { name, shown: generation, seen });
         }
         Ok(node)
+    }
+
+    /// Whether this certificate may still act for its node, without any consequence.
+    pub(crate) fn may_act(&self, peer: &CertificateFacts) -> bool {
+        let Some(NodeIdentity { id, generation }) = peer.node else { return false };
+        self.node(id).is_some_and(|node| {
+            node.state == NodeState::Accepted
+                && !node.flags.contains(FLAG_CLONED)
+                && generation >= node.seen_generation
+        })
     }
 
     /// Begin a session. `welcome` makes the first message, once the node's name is known.
@@ -239,7 +251,7 @@ impl Fleet {
 
     /// Take what a host says about itself.
     pub(crate) fn observe(&self, id: NodeId, announced: Announced) {
-        let Announced { host_version, address, facts, inventory, .. } = announced;
+        let Announced { host_version, address, facts, inventory, progress, .. } = announced;
         let inventory = inventory.and_then(|inventory| {
             self.share(inventory)
                 .inspect_err(|error| tracing::error!(%error, node = %id, "cannot keep an inventory"))
@@ -248,21 +260,27 @@ impl Fleet {
         let Some(node) = self.node(id) else { return };
         let facts = facts.filter(|facts| *facts != *node.facts);
         let inventory = inventory.filter(|inventory| !Arc::ptr_eq(inventory, &node.inventory));
+        let progress = progress.filter(|progress| *progress != *node.progress);
         let same_version = host_version.is_none() || host_version == node.host_version;
         if facts.is_none()
             && inventory.is_none()
+            && progress.is_none()
             && same_version
             && node.address.as_deref() == Some(address.as_str())
         {
             return;
         }
         let (new_facts, new_inventory) = (facts.is_some(), inventory.is_some());
+        let new_progress = progress.is_some();
         self.update(id, |node| {
             if let Some(facts) = facts {
                 node.facts = Arc::new(facts);
             }
             if let Some(inventory) = inventory {
                 node.inventory = inventory;
+            }
+            if let Some(progress) = progress {
+                node.progress = Arc::new(progress);
             }
             if host_version.is_some() {
                 node.host_version = host_version;
@@ -274,6 +292,8 @@ impl Fleet {
         }
         if new_facts || new_inventory || !same_version {
             lock(&self.inner.behind).observed.insert(id);
+        }
+        if new_facts || new_inventory || new_progress || !same_version {
             self.publish(id, ChangeKind::Data);
         }
     }

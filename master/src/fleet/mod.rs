@@ -23,7 +23,7 @@ pub(crate) use attach::{Announced, RenewRefused, Session, SessionRefused};
 #[cfg(test)]
 pub(crate) use live::OUTGOING;
 pub use live::Presence;
-pub use record::{Inventory, InventoryOperation, InventoryPlugin, NodeRecord};
+pub use record::{Install, Inventory, InventoryOperation, InventoryPlugin, NodeRecord, Progress};
 
 use crate::store::{self, Store, StoreError};
 use records::Records;

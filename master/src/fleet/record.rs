@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 use windlass_types::{
-    Digest, Effect, Fingerprint, NodeId, NodeName, OperationName, PluginName,
-    api::{Node, NodePlugin, NodeState},
+    DeploymentId, Digest, Effect, Fingerprint, NodeId, NodeName, OperationName, PluginName,
+    api::{Node, NodePlugin, NodeState, bundles::InstallStage},
 };
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub struct NodeRecord {
     pub facts: Arc<BTreeMap<String, Value>>,
     /// Its plugins; nodes with the same plugins share one value.
     pub inventory: Arc<Inventory>,
+    /// How far it is with what it is wanted to run, as it last said since this master started.
+    pub progress: Arc<Progress>,
     pub host_version: Option<String>,
     pub address: Option<String>,
     pub created_ms: i64,
@@ -59,6 +61,12 @@ pub struct InventoryPlugin {
     /// Why it can't be used; none when it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// The version before, which the node keeps for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
+    /// It comes from the node's own folder: no deployment changes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
     /// By name within the plugin: `interface.function`.
     pub operations: BTreeMap<String, InventoryOperation>,
 }
@@ -72,6 +80,34 @@ pub struct InventoryOperation {
     pub effect: Effect,
     pub timeout_ms: u64,
     pub idempotent: bool,
+}
+
+/// How far a node is with what it is wanted to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the newest set that is on its disk; 0 for none.
+    pub revision: u64,
+    pub installs: Vec<Install>,
+}
+
+/// How far a node is with one bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    pub plugin: PluginName,
+    pub digest: Digest,
+    /// Who wanted it; none for an id that is none of ours.
+    pub deployment: Option<DeploymentId>,
+    pub stage: InstallStage,
+    pub problem: Option<String>,
+    pub received_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Progress {
+    /// What the node says about a plugin.
+    pub fn of(&self, plugin: &PluginName) -> Option<&Install> {
+        self.installs.iter().find(|install| install.plugin == *plugin)
+    }
 }
 
 impl Inventory {

@@ -99,6 +99,8 @@ pub trait NodeEvents: Send + Sync + 'static {
 pub trait Operations: Send + Sync + 'static {
     fn operation(&self, name: &OperationName) -> Option<Arc<OperationInfo>>;
     fn names(&self) -> Vec<OperationName>;
+    /// The version of a bundle, if it is known.
+    fn version(&self, bundle: Digest) -> Option<String>;
 }
 
 impl Operations for Catalog {
@@ -107,6 +109,9 @@ impl Operations for Catalog {
     }
     fn names(&self) -> Vec<OperationName> {
         self.operations().keys().cloned().collect()
+    }
+    fn version(&self, bundle: Digest) -> Option<String> {
+        Catalog::version(self, bundle)
     }
 }
 
@@ -197,6 +202,16 @@ impl Engine {
             self.live().insert(live_job);
         }
         Ok(())
+    }
+
+    /// Say which version ran, where the bundle is known.
+    fn name_versions(&self, nodes: &mut [(u32, JobNode)]) {
+        let mut known: HashMap<Digest, Option<String>> = HashMap::new();
+        for (_, node) in nodes {
+            let Some(digest) = node.plugin_digest else { continue };
+            let version = known.entry(digest).or_insert_with(|| self.operations.version(digest));
+            node.plugin_version.clone_from(version);
+        }
     }
 
     async fn sweep_now(&self, shutdown: &CancellationToken) -> Result<u64, StoreError> {
@@ -325,7 +340,9 @@ impl Jobs {
         };
         let Some(mut ended) = ended else { return Ok(self.get(job.id).await?.unwrap_or(job)) };
         if ended.nodes <= RESULTS {
-            let (nodes, more) = rows::nodes(&self.engine.store, ended.id, -1, RESULTS, RESULT_BYTES).await?;
+            let (mut nodes, more) =
+                rows::nodes(&self.engine.store, ended.id, -1, RESULTS, RESULT_BYTES).await?;
+            self.engine.name_versions(&mut nodes);
             ended.results = (!more).then(|| nodes.into_iter().map(|(_, node)| node).collect());
         }
         Ok(ended)
@@ -365,6 +382,7 @@ impl Jobs {
             return Err(JobError::UnknownJob(id));
         }
         let (mut nodes, more) = rows::nodes(&self.engine.store, id, after, limit, RESULT_BYTES).await?;
+        self.engine.name_versions(&mut nodes);
         // The store hears of stages late.
         let live = self.engine.live();
         for (position, node) in nodes.iter_mut().filter(|(_, node)| node.outcome.is_none()) {

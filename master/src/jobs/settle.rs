@@ -119,6 +119,7 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                 outcome: Some(outcome),
                 stats,
                 plugin_digest,
+                plugin_version: plugin_digest.and_then(|digest| engine.operations.version(digest)),
                 started_ms,
                 finished_ms: Some(now_ms),
                 ..part.to_api()

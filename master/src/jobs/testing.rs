@@ -40,6 +40,8 @@ pub(crate) fn node(name: &str) -> NodeRecord {
         version: "1.0.0".into(),
         digest: Digest::of(b"bundle"),
         problem: None,
+        previous: None,
+        local: false,
         operations: [("system.read".to_owned(), operation)].into(),
     };
     NodeRecord {
@@ -55,6 +57,7 @@ pub(crate) fn node(name: &str) -> NodeRecord {
         flags: Arc::default(),
         facts: Arc::default(),
         inventory: Arc::new(Inventory { plugins: vec![plugin] }),
+        progress: Arc::default(),
         host_version: None,
         address: None,
         created_ms: 0,
@@ -96,6 +99,9 @@ impl Operations for OneOperation {
     }
     fn names(&self) -> Vec<OperationName> {
         vec![OPERATION.parse().unwrap()]
+    }
+    fn version(&self, bundle: Digest) -> Option<String> {
+        (bundle == Digest::of(b"bundle")).then(|| "1.0.0".to_owned())
     }
 }
 

@@ -3,23 +3,22 @@
 //! A message that makes no sense ends the session only where going on would hide a loss, which is
 //! with results. Everything else that is malformed is logged and dropped.
 
-use super::Sessions;
+use super::{
+    Sessions,
+    inventory::{Parsed, inventory},
+};
 use crate::{
-    fleet::{Announced, Inventory, InventoryOperation, InventoryPlugin, Session},
+    fleet::{Announced, Inventory, Progress, Session},
     jobs::ResultRecord,
 };
 use std::{collections::BTreeMap, net::IpAddr};
 use tonic::Status;
 use windlass_proto::v1::{self, Acknowledge, HostMessage, host_message, master_message::Kind};
-use windlass_types::{Digest, Effect, NodeId, OperationName, Outcome, PluginName, RequestId, TrapReason};
+use windlass_types::{NodeId, Outcome, RequestId, TrapReason};
 
-/// Plugins of one node.
-const MAX_PLUGINS: usize = 64;
-/// Operations of one plugin.
-const MAX_OPERATIONS: usize = 512;
 /// Requests in one hello: a journal does not hold more.
 const MAX_REQUESTS: usize = 65_536;
-const MAX_TEXT_BYTES: usize = 1024;
+pub(super) const MAX_TEXT_BYTES: usize = 1024;
 const MAX_PROGRESS_BYTES: usize = 4096;
 
 pub(super) struct Incoming<'s> {
@@ -63,13 +62,14 @@ impl Incoming<'_> {
             host_message::Kind::Result(message) => self.result(node, message).await?,
             host_message::Kind::PluginSource(source) => self.sessions.catalog.offer(node, source).await,
             host_message::Kind::Facts(facts) => match crate::enroll::facts(&facts.json) {
-                Ok(facts) => self.announce(Some(facts), None),
+                Ok(facts) => self.announce(Some(facts), None, None),
                 Err(error) => tracing::warn!(%node, error, "bad facts"),
             },
             host_message::Kind::Inventory(message) => match inventory(message) {
-                Ok(inventory) => {
-                    self.announce(None, Some(inventory));
+                Ok(Parsed { inventory, progress, changes }) => {
+                    self.announce(None, Some(inventory), Some(progress));
                     self.sessions.catalog.look_for(node).await;
+                    self.sessions.bundles.changes(node, &self.session.node.name, changes).await;
                 }
                 Err(error) => tracing::warn!(%node, error, "bad inventory"),
             },
@@ -81,13 +81,19 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    fn announce(&self, facts: Option<BTreeMap<String, serde_json::Value>>, inventory: Option<Inventory>) {
+    fn announce(
+        &self,
+        facts: Option<BTreeMap<String, serde_json::Value>>,
+        inventory: Option<Inventory>,
+        progress: Option<Progress>,
+    ) {
         let announced = Announced {
             instance: String::new(),
             host_version: None,
             address: self.address.to_canonical().to_string(),
             facts,
             inventory,
+            progress,
         };
         self.session.fleet.observe(self.session.node.id, announced);
     }
@@ -154,59 +160,8 @@ pub(super) fn request_ids(texts: &[String]) -> Vec<RequestId> {
     texts.iter().take(MAX_REQUESTS).filter_map(|text| text.parse().ok()).collect()
 }
 
-/// Plugins from the wire.
-pub(super) fn inventory(message: v1::Inventory) -> Result<Inventory, String> {
-    if message.plugins.len() > MAX_PLUGINS {
-        return Err(format!("a node has {MAX_PLUGINS} plugins at most"));
-    }
-    let mut plugins = message.plugins.into_iter().map(plugin).collect::<Result<Vec<_>, _>>()?;
-    plugins.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(twice) = plugins.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(format!("plugin `{}` is there twice", twice[0].name));
-    }
-    Ok(Inventory { plugins })
-}
-
-fn plugin(message: v1::Plugin) -> Result<InventoryPlugin, String> {
-    let name: PluginName = message.name.parse().map_err(|error| format!("{error}"))?;
-    if message.operations.len() > MAX_OPERATIONS {
-        return Err(format!("plugin `{name}` has more than {MAX_OPERATIONS} operations"));
-    }
-    let (mut version, mut problem) = (message.version, message.problem);
-    cut(&mut version, 64);
-    cut(&mut problem, MAX_TEXT_BYTES);
-    let mut operations = BTreeMap::new();
-    for operation in message.operations {
-        let full: OperationName =
-            format!("{name}.{}", operation.name).parse().map_err(|error| format!("{error}"))?;
-        let type_digest: Digest =
-            operation.type_digest.parse().map_err(|error| format!("{full}: {error}"))?;
-        let effect = match operation.effect.as_str() {
-            "read" => Effect::Read,
-            "change" => Effect::Change,
-            // What declares no effect that we know counts as the worst.
-            _ => Effect::Destroy,
-        };
-        let operation = InventoryOperation {
-            type_digest,
-            effect,
-            timeout_ms: operation.timeout_ms,
-            idempotent: operation.idempotent,
-        };
-        operations.insert(full.local().to_owned(), operation);
-    }
-    let digest = message.digest.parse().map_err(|error| format!("plugin `{name}`: {error}"))?;
-    Ok(InventoryPlugin {
-        name,
-        version,
-        digest,
-        problem: Some(problem).filter(|text| !text.is_empty()),
-        operations,
-    })
-}
-
 /// Cut a text at a character boundary.
-fn cut(text: &mut String, max_bytes: usize) {
+pub(super) fn cut(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         let end = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
@@ -216,38 +171,6 @@ fn cut(text: &mut String, max_bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(name: &str, operation: &str, effect: &str) -> v1::Plugin {
-        v1::Plugin {
-            name: name.into(),
-            version: "1.0.0".into(),
-            digest: Digest::of(b"bundle").to_string(),
-            operations: vec![v1::PluginOperation {
-                name: operation.into(),
-                type_digest: Digest::of(b"type").to_string(),
-                effect: effect.into(),
-                timeout_ms: 1000,
-                idempotent: true,
-            }],
-            problem: String::new(),
-            ..v1::Plugin::default()
-        }
-    }
-
-    #[test]
-    fn inventories_are_parsed_or_refused() {
-        let of = |plugins: Vec<v1::Plugin>| inventory(v1::Inventory { plugins, ..v1::Inventory::default() });
-        let good = of(vec![message("zfs", "pool.list", "read"), message("fio", "bench.run", "")]).unwrap();
-        assert_eq!(good.plugins[0].name.as_str(), "fio");
-        assert_eq!(good.plugins[0].operations["bench.run"].effect, Effect::Destroy);
-        assert!(good.operation(&"zfs.pool.list".parse().unwrap()).is_some());
-        assert!(of(vec![message("../x", "pool.list", "read")]).is_err());
-        assert!(of(vec![message("zfs", "pool", "read")]).is_err());
-        assert!(
-            of(vec![message("zfs", "a.b", ""), message("zfs", "c.d", "")]).unwrap_err().contains("twice")
-        );
-        assert!(of(vec![message("zfs", "a.b", ""); MAX_PLUGINS + 1]).is_err());
-    }
 
     #[test]
     fn results_are_parsed_or_refused() {

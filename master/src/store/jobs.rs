@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// Rows of one statement. A few fixed sizes, so that the prepared statements are few as well.
 const CHUNKS: [usize; 6] = [128, 32, 8, 4, 2, 1];
 
-fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = CHUNKS.into_iter().find(|size| *size <= rows.len())?;
         let (chunk, rest) = rows.split_at(size);

@@ -7,6 +7,8 @@
 //! Each write has its own savepoint: one that fails takes none of its neighbours with it.
 
 pub mod audit;
+pub(crate) mod bundles;
+pub(crate) mod deployments;
 pub mod jobs;
 pub mod nodes;
 pub mod tokens;

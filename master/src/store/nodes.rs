@@ -71,6 +71,7 @@ fn record(row: &SqliteRow, inventories: &BTreeMap<String, Arc<Inventory>>) -> Re
         flags: Arc::new(from_json("flags", &text("flags")?)?),
         facts: Arc::new(from_json("facts", &text("facts")?)?),
         inventory: inventory.and_then(|digest| inventories.get(&digest).cloned()).unwrap_or_default(),
+        progress: Arc::default(),
         host_version: row.try_get("host_version")?,
         address: row.try_get("address")?,
         created_ms: row.try_get("created_ms")?,

@@ -14,6 +14,7 @@ pub(crate) use host::{Connection, FakeHost};
 pub(crate) use recorder::{Event, Recorder};
 
 use crate::{
+    bundles::{self, Bundles},
     ca::Authority,
     catalog::Catalog,
     config::Config,
@@ -49,6 +50,7 @@ pub(crate) struct Rig {
     pub store: Store,
     pub fleet: Fleet,
     pub catalog: Catalog,
+    pub bundles: Bundles,
     pub authority: Arc<Authority>,
     pub events: Recorder,
     pub node: SocketAddr,
@@ -75,7 +77,12 @@ impl Rig {
         let store = Store::open(&config.database(), config.store.durability).await.unwrap();
         let fleet = Fleet::open(store.clone()).await.unwrap();
         let catalog = Catalog::open(store.clone(), fleet.clone()).await.unwrap();
+        let options = bundles::Options { reconnect: Duration::ZERO };
+        let bundles = Bundles::open_with(options, &config, store.clone(), fleet.clone(), catalog.clone())
+            .await
+            .unwrap();
         let shutdown = CancellationToken::new();
+        tokio::spawn(bundles.clone().drive(shutdown.clone()));
         let events = Recorder::default();
 
         let (key, server) = authority.server(&config.server_names).unwrap();
@@ -98,6 +105,7 @@ impl Rig {
             config: config.clone(),
             fleet: fleet.clone(),
             catalog: catalog.clone(),
+            bundles: bundles.clone(),
             authority: authority.clone(),
             events: Arc::new(events.clone()),
             shutdown: shutdown.clone(),
@@ -110,6 +118,7 @@ impl Rig {
             store,
             fleet,
             catalog,
+            bundles,
             authority,
             events,
             node: node_address,

@@ -9,5 +9,4 @@ mod compiler;
 mod grants;
 mod limits;
 mod loading;
-mod tape;
 mod world;
