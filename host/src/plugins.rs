@@ -366,6 +366,7 @@ impl Work for Run {
                     dry_run: call.dry_run,
                     cancel: call.cancel,
                     progress: Some(reports),
+                    tape: windlass_runtime::Tape::Off,
                 },
             );
             let forward = async {

@@ -32,7 +32,8 @@ use source::Source;
 use std::path::Path;
 
 /// Why a probe has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ProbeError {
     /// This node has no such thing, such as a kernel without pressure information.
     #[error("this node has no {0}")]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The machine and its system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SystemInfo {
     /// Host name, from uname(2).
     pub hostname: String,
@@ -33,6 +34,7 @@ pub struct SystemInfo {
 
 /// Load and use of the processors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CpuInfo {
     /// Model name of the first processor; empty where the kernel gives none.
     pub model: String,
@@ -58,6 +60,7 @@ pub struct CpuInfo {
 
 /// Memory, from `/proc/meminfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MemoryInfo {
     /// Usable memory in bytes.
     pub total_bytes: u64,
@@ -79,6 +82,7 @@ pub struct MemoryInfo {
 
 /// One line of a pressure file: the share of time in which tasks waited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PressureLine {
     /// Percent over the last 10 seconds.
     pub avg10_percent: f64,
@@ -92,6 +96,7 @@ pub struct PressureLine {
 
 /// Pressure of one resource, from `/proc/pressure`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ResourcePressure {
     /// Some tasks waited.
     pub some_tasks: PressureLine,
@@ -101,6 +106,7 @@ pub struct ResourcePressure {
 
 /// Pressure on processors, memory and input/output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PressureInfo {
     /// Processors.
     pub cpu: ResourcePressure,
@@ -112,6 +118,7 @@ pub struct PressureInfo {
 
 /// A block device that is not a partition, from `/sys/block`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BlockDevice {
     /// Kernel name, such as `sda`.
     pub name: String,
@@ -153,6 +160,7 @@ pub struct BlockDevice {
 
 /// A mounted filesystem, from `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Where it is mounted.
     pub mount_point: String,
@@ -194,6 +202,7 @@ pub enum LinkState {
 
 /// A network interface, from `/sys/class/net`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkInterface {
     /// Name, such as `eth0`.
     pub name: String,
@@ -245,6 +254,7 @@ pub enum SensorValue {
 
 /// One reading of a sensor chip, from `/sys/class/hwmon`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sensor {
     /// Name of the chip, such as `coretemp`.
     pub chip: String,

@@ -7,6 +7,7 @@ use crate::{
     limits::{LimitPassed, Meter, Metered},
     plugin::{Plugin, PluginOperation, one_line},
     runtime::Inner,
+    tape::Tape,
     trace::{Recorder, clip},
 };
 use serde_json::Value;
@@ -51,6 +52,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Where progress goes.
     pub progress: Option<mpsc::Sender<ProgressReport>>,
+    /// Whether its host calls are recorded, or answered from a recording.
+    pub tape: Tape,
 }
 
 /// What became of a call.
@@ -170,6 +173,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         store: inner.stores.of(plugin.name()),
         probes: inner.probes.clone(),
         grants: plugin.grants.clone(),
+        tape: call.tape,
         plugin: plugin.clone(),
     };
     let mut store = store(&inner, serving, &meter);

@@ -7,6 +7,7 @@ use crate::{
     limits::{Meter, Metered},
     plugin::Plugin,
     runtime::Inner,
+    tape::Tape,
     trace::Recorder,
 };
 use std::{
@@ -54,6 +55,7 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
     let meter = Arc::new(Meter::new(plugin.manifest().limits.cpu_ms));
     let serving = Serving {
         grants: Arc::new(nothing(plugin.manifest())),
+        tape: Tape::Off,
         operation: operation.name.clone(),
         effect: Effect::Read,
         job_id: "canary".into(),

@@ -1,7 +1,8 @@
 //! What a plugin sees of its host: `windlass:host/imports`, one module an interface.
 //!
 //! Every function does the same in the same order: it asks the grants, notes the answer in the
-//! trace, and only then acts, or in a dry run says what it would have done.
+//! trace, and only then acts, or in a dry run says what it would have done. Acting goes through the
+//! [`tape`](crate::tape).
 
 mod commands;
 mod files;
@@ -15,6 +16,7 @@ use crate::{
     limits::{LimitPassed, Memory},
     plugin::Plugin,
     state::Store,
+    tape::Tape,
     trace::Recorder,
 };
 use std::{
@@ -25,7 +27,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, random::Deterministic};
 use windlass_bundle::Grants;
 use windlass_probes::Probes;
 use windlass_types::{Effect, OperationName, TrapReason, trace::Verdict};
@@ -59,6 +61,7 @@ pub(crate) struct Serving {
     pub(crate) plugin: Arc<Plugin>,
     /// What this call may do: that of its plugin, but for a canary, which may do nothing.
     pub(crate) grants: Arc<Grants>,
+    pub(crate) tape: Tape,
     pub(crate) operation: OperationName,
     pub(crate) effect: Effect,
     pub(crate) job_id: String,
@@ -127,6 +130,8 @@ pub(crate) struct State {
     pub(crate) memory: Memory,
     pub(crate) serving: Serving,
     printed: [print::Printer; 2],
+    /// Programs that were started with `spawn`.
+    spawned: u32,
 }
 
 impl State {
@@ -141,10 +146,13 @@ impl State {
             .max_random_size(MAX_RANDOM_BYTES)
             .stdout(printed[0].clone())
             .stderr(printed[1].clone());
+        if let Tape::Replay(playback) = &serving.tape {
+            still(&mut wasi, playback.clock_ms);
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let memory = Memory::new(serving.plugin.manifest().limits.memory_bytes);
-        State { wasi: wasi.build(), table, memory, serving, printed }
+        State { wasi: wasi.build(), table, memory, serving, printed, spawned: 0 }
     }
 
     /// Log what was printed without a newline at its end.
@@ -164,6 +172,27 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
+}
+
+/// In a replay the wall clock stands still and random numbers are the same each time: a plugin
+/// that sorts by a hash or prints a date gives the same answer tomorrow.
+fn still(wasi: &mut WasiCtxBuilder, clock_ms: i64) {
+    struct Still(Duration);
+    impl HostWallClock for Still {
+        fn resolution(&self) -> Duration {
+            Duration::from_millis(1)
+        }
+        fn now(&self) -> Duration {
+            self.0
+        }
+    }
+    // Bytes without a pattern that a plugin could stumble over, such as all zeros.
+    let bytes =
+        || Deterministic::new((0..=255_u8).map(|byte| byte.wrapping_mul(167).wrapping_add(13)).collect());
+    wasi.wall_clock(Still(Duration::from_millis(u64::try_from(clock_ms).unwrap_or_default())))
+        .secure_random(bytes())
+        .insecure_random(bytes())
+        .insecure_random_seed(1);
 }
 
 /// Everything a plugin may import.

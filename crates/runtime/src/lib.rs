@@ -4,6 +4,7 @@
 //! * [`Runtime`]: the engine and the threads of guests; [`Runtime::load`] gives a [`Plugin`],
 //!   [`Runtime::canary`] tries whether it can be instantiated at all, and [`Runtime::call`] calls
 //!   one of its operations in a fresh instance.
+//! * [`tape`]: host calls recorded to a cassette, and answered from one.
 //! * [`engine`]: the configuration that this crate and the helper share.
 //! * [`os`]: what a plugin's calls do to the node; nothing there knows of plugins.
 //!
@@ -21,6 +22,7 @@ pub mod os;
 mod plugin;
 mod runtime;
 mod state;
+pub mod tape;
 mod trace;
 
 pub use call::{Call, GRACE, Report};
@@ -28,3 +30,4 @@ pub use canary::{CANARY_TIME, CanaryError};
 pub use host::ProgressReport;
 pub use plugin::{LoadError, Plugin, PluginOperation};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub use tape::{Cassette, CassetteError, Playback, Recording, Tape, TapeError};

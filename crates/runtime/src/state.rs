@@ -3,6 +3,7 @@
 use redb::{
     Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -22,7 +23,8 @@ pub(crate) const MAX_VALUE_BYTES: usize = 64 << 10;
 const CACHE_BYTES: usize = 256 << 10;
 
 /// Why a value was not read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum StateError {
     #[error("{0}")]
     Limit(String),

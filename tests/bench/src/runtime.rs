@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 use windlass_bundle::{Bundle, NodePolicy};
-use windlass_runtime::{Call, Plugin, Runtime, RuntimeOptions, aot::Compiler};
+use windlass_runtime::{Call, Plugin, Runtime, RuntimeOptions, Tape, aot::Compiler};
 use windlass_tests::Binaries;
 use windlass_types::Outcome;
 
@@ -70,6 +70,7 @@ async fn measure(
             dry_run: false,
             cancel: Default::default(),
             progress: None,
+            tape: Tape::Off,
         };
         let report = runtime.call(plugin, call).await;
         let answer = serde_json::to_vec(&report.outcome)?;

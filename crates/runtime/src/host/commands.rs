@@ -2,7 +2,14 @@
 
 use super::{State, Stop, api::windlass::host::commands as wit, show_path};
 use crate::{
-    os::process::{self, OutputStream, ProcessError, Running, Spec, Status},
+    os::process::{self, OutputStream, Running, Spec},
+    tape::{
+        calls::{
+            Chunk, CommandError, CommandsRun, CommandsSpawn, Ended, HostCall, Output, ProcessKill,
+            ProcessRead, ProcessWait, Started,
+        },
+        text::Bytes,
+    },
     trace::Entry,
 };
 use std::{sync::Arc, time::Duration};
@@ -11,7 +18,10 @@ use windlass_types::{Denial, trace::TraceDetail};
 
 /// A program that a plugin started with `spawn`.
 pub struct Process {
-    running: Running,
+    /// None in a replay: nothing was started.
+    running: Option<Running>,
+    /// Counts the programs of a call from 1.
+    number: u32,
     entry: Entry,
     trace: Arc<crate::trace::Recorder>,
     ended: bool,
@@ -26,8 +36,10 @@ impl Drop for Process {
 }
 
 /// A call that is allowed.
-struct Allowed {
+struct Allowed<C> {
     spec: Spec,
+    /// For the tape, where there is one.
+    call: Option<C>,
     entry: Entry,
     /// False in a dry run, for what changes something.
     real: bool,
@@ -46,50 +58,70 @@ fn detail(command: &wit::Command) -> TraceDetail {
     }
 }
 
-fn set_status(detail: &mut TraceDetail, status: Status) {
+fn set_status(detail: &mut TraceDetail, status: Ended) {
     if let TraceDetail::Command { exit, signal, .. } = detail {
         match status {
-            Status::Code(code) => *exit = Some(code),
-            Status::Signal(number) => *signal = Some(number),
+            Ended::Code(code) => *exit = Some(code),
+            Ended::Signal(number) => *signal = Some(number),
         }
     }
 }
 
-fn wit_status(status: Status) -> wit::ExitStatus {
+fn wit_status(status: Ended) -> wit::ExitStatus {
     match status {
-        Status::Code(code) => wit::ExitStatus::Code(code),
-        Status::Signal(signal) => wit::ExitStatus::Signal(signal),
+        Ended::Code(code) => wit::ExitStatus::Code(code),
+        Ended::Signal(signal) => wit::ExitStatus::Signal(signal),
     }
 }
 
-fn wit_error(error: &ProcessError) -> wit::Error {
+fn wit_output(output: Output) -> wit::Output {
+    wit::Output {
+        status: wit_status(output.status),
+        stdout: output.stdout.0,
+        stderr: output.stderr.0,
+        stdout_truncated: output.stdout_truncated,
+        stderr_truncated: output.stderr_truncated,
+        duration_ms: output.duration_ms,
+    }
+}
+
+fn wit_error(error: CommandError) -> wit::Error {
     match error {
-        ProcessError::NotFound { tried } => {
-            wit::Error::NotFound(tried.iter().map(|path| show_path(path)).collect::<Vec<_>>().join(", "))
-        }
-        ProcessError::TimedOut(limit) => {
-            wit::Error::TimedOut(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
-        }
-        ProcessError::Cancelled => wit::Error::Cancelled,
-        ProcessError::Unsafe { .. } => wit::Error::Other(error.to_string()),
-        ProcessError::Io { source, .. } => wit::Error::Other(format!("{error}: {source}")),
+        CommandError::NotFound(tried) => wit::Error::NotFound(tried),
+        CommandError::TimedOut(limit_ms) => wit::Error::TimedOut(limit_ms),
+        CommandError::Cancelled => wit::Error::Cancelled,
+        CommandError::DryRun => wit::Error::DryRun,
+        CommandError::Other(why) => wit::Error::Other(why),
+    }
+}
+
+/// What a program gives that was not run.
+fn nothing() -> Output {
+    Output {
+        status: Ended::Code(0),
+        stdout: Bytes::default(),
+        stderr: Bytes::default(),
+        stdout_truncated: false,
+        stderr_truncated: false,
+        duration_ms: 0,
     }
 }
 
 impl State {
     /// Everything that comes before a program is started.
-    fn admit(
+    fn admit<C: HostCall>(
         &self,
-        function: &'static str,
         command: wit::Command,
-    ) -> wasmtime::Result<Result<Allowed, wit::Error>> {
-        let serving = &self.serving;
+        call: impl Fn(&wit::Command) -> C,
+    ) -> wasmtime::Result<Result<Allowed<C>, wit::Error>> {
+        let (serving, function) = (&self.serving, C::NAME);
         serving.check_size("input of a program", command.stdin.as_ref().map_or(0, Vec::len))?;
         let grant = match serving.grants.command(&command.program, &command.args, serving.effect) {
             Ok(grant) => grant,
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };
                 serving.trace.denied(function, detail(&command), &denial);
+                serving.tape.denied(|| call(&command), &denial.missing)?;
                 return Ok(Err(wit::Error::Denied(denial.missing)));
             }
         };
@@ -107,6 +139,7 @@ impl State {
         let left = serving.left();
         let timeout = command.timeout_ms.map_or(left, |ms| Duration::from_millis(ms).min(left));
         let output_cap = serving.plugin.manifest().limits.command_output_bytes;
+        let call = serving.tape.call(|| call(&command));
         let spec = Spec {
             paths: grant.paths,
             args: command.args,
@@ -114,79 +147,99 @@ impl State {
             timeout,
             output_cap: usize::try_from(output_cap).unwrap_or(usize::MAX),
         };
-        Ok(Ok(Allowed { spec, entry, real }))
+        Ok(Ok(Allowed { spec, call, entry, real }))
     }
 }
 
 impl wit::Host for State {
     async fn run(&mut self, command: wit::Command) -> wasmtime::Result<Result<wit::Output, wit::Error>> {
-        let Allowed { spec, entry, real } = match self.admit("commands.run", command)? {
+        let admitted = self.admit(command, |command| CommandsRun {
+            program: command.program.clone(),
+            args: command.args.clone(),
+            stdin: command.stdin.clone().map(Bytes),
+        })?;
+        let Allowed { spec, call, entry, real } = match admitted {
             Ok(allowed) => allowed,
             Err(error) => return Ok(Err(error)),
         };
-        let trace = &self.serving.trace;
+        let (trace, tape) = (&self.serving.trace, &self.serving.tape);
         if !real {
             trace.finish(entry, None, |_| {});
-            return Ok(Ok(wit::Output {
-                status: wit::ExitStatus::Code(0),
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-                stdout_truncated: false,
-                stderr_truncated: false,
-                duration_ms: 0,
-            }));
+            let done = Ok(nothing());
+            tape.would(call.as_ref(), &done)?;
+            return Ok(done.map(wit_output).map_err(wit_error));
         }
-        match process::run(spec, &self.serving.cancel).await {
-            Ok(finished) => {
-                trace.finish(entry, None, |detail| {
-                    set_status(detail, finished.status);
-                    if let TraceDetail::Command { path, stdout_bytes, stderr_bytes, .. } = detail {
-                        *path = Some(show_path(&finished.path));
-                        *stdout_bytes = finished.stdout_total;
-                        *stderr_bytes = finished.stderr_total;
+        // What the trace tells and the plugin does not see.
+        let mut ran = None;
+        let live = async {
+            let finished = process::run(spec, &self.serving.cancel).await;
+            Ok(finished.map_err(CommandError::from).map(|finished| {
+                ran = Some((show_path(&finished.path), finished.stdout_total, finished.stderr_total));
+                Output::from(finished)
+            }))
+        };
+        let done = tape.pass(call, live).await?;
+        match &done {
+            Ok(output) => trace.finish(entry, None, |detail| {
+                set_status(detail, output.status);
+                if let TraceDetail::Command { path, stdout_bytes, stderr_bytes, .. } = detail {
+                    (*stdout_bytes, *stderr_bytes) =
+                        (output.stdout.0.len() as u64, output.stderr.0.len() as u64);
+                    if let Some((ran, stdout, stderr)) = ran {
+                        (*path, *stdout_bytes, *stderr_bytes) = (Some(ran), stdout, stderr);
                     }
-                });
-                Ok(Ok(wit::Output {
-                    status: wit_status(finished.status),
-                    stdout: finished.stdout,
-                    stderr: finished.stderr,
-                    stdout_truncated: finished.stdout_truncated,
-                    stderr_truncated: finished.stderr_truncated,
-                    duration_ms: u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
-                }))
-            }
-            Err(error) => {
-                let text = format!("{error}");
-                trace.finish(entry, Some(text), |_| {});
-                Ok(Err(wit_error(&error)))
-            }
+                }
+            }),
+            Err(error) => trace.finish(entry, Some(error.to_string()), |_| {}),
         }
+        Ok(done.map(wit_output).map_err(wit_error))
     }
 
     async fn spawn(
         &mut self,
         command: wit::Command,
     ) -> wasmtime::Result<Result<Resource<Process>, wit::Error>> {
-        let Allowed { spec, entry, real } = match self.admit("commands.spawn", command)? {
+        let admitted = self.admit(command, |command| CommandsSpawn {
+            program: command.program.clone(),
+            args: command.args.clone(),
+            stdin: command.stdin.clone().map(Bytes),
+        })?;
+        let Allowed { spec, call, entry, real } = match admitted {
             Ok(allowed) => allowed,
             Err(error) => return Ok(Err(error)),
         };
-        let trace = self.serving.trace.clone();
+        let (trace, tape) = (self.serving.trace.clone(), &self.serving.tape);
         if !real {
             trace.finish(entry, None, |_| {});
+            tape.would(call.as_ref(), &Err(CommandError::DryRun))?;
             return Ok(Err(wit::Error::DryRun));
         }
-        match process::spawn(spec, &self.serving.cancel).await {
-            Ok(running) => {
-                let process = Process { running, entry, trace, ended: false };
+        let number = self.spawned + 1;
+        let mut running = None;
+        let live = async {
+            let started = process::spawn(spec, &self.serving.cancel).await;
+            Ok(started.map_err(CommandError::from).map(|started| {
+                running = Some(started);
+                Started { process: number }
+            }))
+        };
+        match tape.pass(call, live).await? {
+            Ok(Started { process: number }) => {
+                self.spawned = number;
+                let process = Process { running, number, entry, trace, ended: false };
                 Ok(Ok(self.table.push(process)?))
             }
             Err(error) => {
                 trace.finish(entry, Some(error.to_string()), |_| {});
-                Ok(Err(wit_error(&error)))
+                Ok(Err(wit_error(error)))
             }
         }
     }
+}
+
+/// Where a tape answers, nothing runs, and this is not asked for.
+fn live(running: &mut Option<Running>) -> wasmtime::Result<&mut Running> {
+    running.as_mut().ok_or_else(|| wasmtime::Error::msg("this program is only played back"))
 }
 
 impl wit::HostProcess for State {
@@ -194,47 +247,64 @@ impl wit::HostProcess for State {
         &mut self,
         process: Resource<Process>,
     ) -> wasmtime::Result<Result<Option<wit::Chunk>, wit::Error>> {
-        let process = self.table.get_mut(&process)?;
-        Ok(match process.running.read().await {
-            Ok(Some(chunk)) => {
-                let bytes = chunk.data.len() as u64;
-                process.trace.update(process.entry, |detail| {
-                    if let TraceDetail::Command { stdout_bytes, stderr_bytes, .. } = detail {
-                        match chunk.stream {
-                            OutputStream::Stdout => *stdout_bytes += bytes,
-                            OutputStream::Stderr => *stderr_bytes += bytes,
-                        }
-                    }
-                });
-                let stream = match chunk.stream {
-                    OutputStream::Stdout => wit::OutputStream::Stdout,
-                    OutputStream::Stderr => wit::OutputStream::Stderr,
-                };
-                Ok(Some(wit::Chunk { stream, data: chunk.data }))
+        let (process, tape) = (self.table.get_mut(&process)?, &self.serving.tape);
+        let call = tape.call(|| ProcessRead { process: process.number });
+        let running = &mut process.running;
+        let live = async {
+            let read = live(running)?.read().await;
+            Ok(read.map_err(CommandError::from).map(|chunk| {
+                chunk.map(|chunk| match chunk.stream {
+                    OutputStream::Stdout => Chunk::Stdout(Bytes(chunk.data)),
+                    OutputStream::Stderr => Chunk::Stderr(Bytes(chunk.data)),
+                })
+            }))
+        };
+        let chunk = match tape.pass(call, live).await? {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(process.failed(error))),
+        };
+        process.trace.update(process.entry, |detail| {
+            if let TraceDetail::Command { stdout_bytes, stderr_bytes, .. } = detail {
+                match &chunk {
+                    Chunk::Stdout(bytes) => *stdout_bytes += bytes.0.len() as u64,
+                    Chunk::Stderr(bytes) => *stderr_bytes += bytes.0.len() as u64,
+                }
             }
-            Ok(None) => Ok(None),
-            Err(error) => Err(process.failed(&error)),
-        })
+        });
+        Ok(Ok(Some(match chunk {
+            Chunk::Stdout(data) => wit::Chunk { stream: wit::OutputStream::Stdout, data: data.0 },
+            Chunk::Stderr(data) => wit::Chunk { stream: wit::OutputStream::Stderr, data: data.0 },
+        })))
     }
 
     async fn wait(
         &mut self,
         process: Resource<Process>,
     ) -> wasmtime::Result<Result<wit::ExitStatus, wit::Error>> {
-        let process = self.table.get_mut(&process)?;
-        Ok(match process.running.wait().await {
+        let (process, tape) = (self.table.get_mut(&process)?, &self.serving.tape);
+        let call = tape.call(|| ProcessWait { process: process.number });
+        let running = &mut process.running;
+        let live = async { Ok(live(running)?.wait().await.map(Ended::from).map_err(CommandError::from)) };
+        Ok(match tape.pass(call, live).await? {
             Ok(status) => {
                 process.ended = true;
                 process.trace.finish(process.entry, None, |detail| set_status(detail, status));
                 Ok(wit_status(status))
             }
-            Err(error) => Err(process.failed(&error)),
+            Err(error) => Err(process.failed(error)),
         })
     }
 
     async fn kill(&mut self, process: Resource<Process>) -> wasmtime::Result<()> {
-        self.table.get_mut(&process)?.running.kill();
-        Ok(())
+        let (process, tape) = (self.table.get_mut(&process)?, &self.serving.tape);
+        let call = tape.call(|| ProcessKill { process: process.number });
+        let running = &mut process.running;
+        let live = async {
+            live(running)?.kill();
+            Ok(Ok(()))
+        };
+        tape.pass(call, live).await.map(|done| done.unwrap_or_else(|never| match never {}))
     }
 
     async fn drop(&mut self, process: Resource<Process>) -> wasmtime::Result<()> {
@@ -244,7 +314,7 @@ impl wit::HostProcess for State {
 }
 
 impl Process {
-    fn failed(&mut self, error: &ProcessError) -> wit::Error {
+    fn failed(&mut self, error: CommandError) -> wit::Error {
         self.ended = true;
         self.trace.finish(self.entry, Some(error.to_string()), |_| {});
         wit_error(error)

@@ -1,7 +1,15 @@
 //! `windlass:host/files`.
 
 use super::{Serving, State, api::windlass::host::files as wit, blocking};
-use crate::os::files::{self, FilesError, Kind, Place};
+use crate::{
+    os::files::{self, FilesError, Kind, Place},
+    tape::{
+        calls::{
+            FilesList, FilesMakeDir, FilesRead, FilesReadRange, FilesRemove, FilesStat, FilesWrite, HostCall,
+        },
+        text::Bytes,
+    },
+};
 use std::{path::Path, sync::Arc};
 use windlass_bundle::Access;
 use windlass_types::{Denial, trace::TraceDetail};
@@ -37,16 +45,16 @@ impl Serving {
     /// Ask the grants, note the call, and do the work where it may block.
     ///
     /// In a dry run a write is only noted, and gives `noted`.
-    async fn on_file<T: Send + 'static>(
+    async fn on_file<C: HostCall<Returns: 'static, Fails = FilesError>>(
         &self,
-        function: &'static str,
         path: &str,
         access: Access,
-        bytes: impl Fn(&T) -> u64,
-        noted: Option<T>,
-        work: impl FnOnce(&Place) -> Result<T, FilesError> + Send + 'static,
-    ) -> wasmtime::Result<Result<T, wit::Error>> {
-        let serving = self;
+        call: impl Fn() -> C,
+        bytes: impl Fn(&C::Returns) -> u64,
+        noted: Option<C::Returns>,
+        work: impl FnOnce(&Place) -> Result<C::Returns, FilesError> + Send + 'static,
+    ) -> wasmtime::Result<Result<C::Returns, wit::Error>> {
+        let (serving, function) = (self, C::NAME);
         let (trace, effect) = (&serving.trace, serving.effect);
         let detail = TraceDetail::File { path: path.to_owned(), bytes: 0 };
         let grant = match serving.grants.file(path, access, effect) {
@@ -54,6 +62,7 @@ impl Serving {
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };
                 trace.denied(function, detail, &denial);
+                serving.tape.denied(call, &denial.missing)?;
                 return Ok(Err(wit::Error::Denied(denial.missing)));
             }
         };
@@ -66,9 +75,12 @@ impl Serving {
                 }
             }
         };
+        let call = serving.tape.call(call);
         if let (false, Some(noted)) = (real, noted) {
             trace.finish(entry, None, set_bytes(bytes(&noted)));
-            return Ok(Ok(noted));
+            let done = Ok(noted);
+            serving.tape.would(call.as_ref(), &done)?;
+            return Ok(done.map_err(wit_error));
         }
         // A link may lead to another granted place, and nowhere else.
         let (grants, root) = (serving.grants.clone(), grant.root.clone());
@@ -76,7 +88,7 @@ impl Serving {
             root.join(relative).to_str().is_some_and(|path| grants.file(path, access, effect).is_ok())
         });
         let place = Place::new(grant.root, grant.relative).follow_links(may_follow);
-        match blocking(move || work(&place)).await? {
+        match serving.tape.pass(call, blocking(move || work(&place))).await? {
             Ok(done) => {
                 trace.finish(entry, None, set_bytes(bytes(&done)));
                 Ok(Ok(done))
@@ -98,30 +110,31 @@ impl Serving {
     }
 }
 
-fn length<T: AsRef<[u8]>>(bytes: &T) -> u64 {
-    bytes.as_ref().len() as u64
+fn length(bytes: &Bytes) -> u64 {
+    bytes.0.len() as u64
 }
 
 impl wit::Host for State {
     async fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, wit::Error>> {
         let limit = self.serving.read_limit();
-        self.serving
-            .on_file("files.read", &path, Access::Read, length, None, move |place| files::read(place, limit))
-            .await
+        let call = || FilesRead { path: path.clone() };
+        let work = move |place: &Place| files::read(place, limit).map(Bytes);
+        let read = self.serving.on_file(&path, Access::Read, call, length, None, work).await?;
+        Ok(read.map(|bytes| bytes.0))
     }
 
     async fn read_range(
         &mut self,
         path: String,
-        offset: u64,
-        wanted: u64,
+        offset_bytes: u64,
+        length_bytes: u64,
     ) -> wasmtime::Result<Result<Vec<u8>, wit::Error>> {
         let limit = self.serving.read_limit();
-        self.serving
-            .on_file("files.read-range", &path, Access::Read, length, None, move |place| {
-                files::read_range(place, offset, wanted, limit)
-            })
-            .await
+        let call = || FilesReadRange { path: path.clone(), offset_bytes, length_bytes };
+        let work =
+            move |place: &Place| files::read_range(place, offset_bytes, length_bytes, limit).map(Bytes);
+        let read = self.serving.on_file(&path, Access::Read, call, length, None, work).await?;
+        Ok(read.map(|bytes| bytes.0))
     }
 
     async fn write(
@@ -131,31 +144,18 @@ impl wit::Host for State {
         mode: Option<u32>,
     ) -> wasmtime::Result<Result<(), wit::Error>> {
         self.serving.check_size("a file", content.len())?;
-        let bytes = content.len() as u64;
-        self.serving
-            .on_file(
-                "files.write",
-                &path,
-                Access::Write,
-                |()| bytes,
-                Some(()),
-                move |place| files::write(place, &content, mode),
-            )
-            .await
+        let content = Arc::new(content);
+        let call = || FilesWrite { path: path.clone(), content: Bytes(content.to_vec()), mode };
+        let bytes = |(): &()| content.len() as u64;
+        let written = content.clone();
+        let work = move |place: &Place| files::write(place, &written, mode);
+        self.serving.on_file(&path, Access::Write, call, bytes, Some(()), work).await
     }
 
     async fn list(&mut self, path: String) -> wasmtime::Result<Result<Vec<wit::Entry>, wit::Error>> {
-        let listed = self
-            .serving
-            .on_file(
-                "files.list",
-                &path,
-                Access::Read,
-                |_| 0,
-                None,
-                |place| files::list(place, MAX_DIRECTORY_ENTRIES),
-            )
-            .await?;
+        let call = || FilesList { path: path.clone() };
+        let work = |place: &Place| files::list(place, MAX_DIRECTORY_ENTRIES);
+        let listed = self.serving.on_file(&path, Access::Read, call, |_| 0, None, work).await?;
         Ok(listed.map(|entries| {
             entries
                 .into_iter()
@@ -165,7 +165,8 @@ impl wit::Host for State {
     }
 
     async fn stat(&mut self, path: String) -> wasmtime::Result<Result<wit::Metadata, wit::Error>> {
-        let found = self.serving.on_file("files.stat", &path, Access::Read, |_| 0, None, files::stat).await?;
+        let call = || FilesStat { path: path.clone() };
+        let found = self.serving.on_file(&path, Access::Read, call, |_| 0, None, files::stat).await?;
         Ok(found.map(|found| wit::Metadata {
             kind: wit_kind(found.kind),
             size_bytes: found.size_bytes,
@@ -177,19 +178,13 @@ impl wit::Host for State {
     }
 
     async fn remove(&mut self, path: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        self.serving.on_file("files.remove", &path, Access::Write, |()| 0, Some(()), files::remove).await
+        let call = || FilesRemove { path: path.clone() };
+        self.serving.on_file(&path, Access::Write, call, |()| 0, Some(()), files::remove).await
     }
 
     async fn make_dir(&mut self, path: String, parents: bool) -> wasmtime::Result<Result<(), wit::Error>> {
-        self.serving
-            .on_file(
-                "files.make-dir",
-                &path,
-                Access::Write,
-                |()| 0,
-                Some(()),
-                move |place| files::make_dir(place, parents),
-            )
-            .await
+        let call = || FilesMakeDir { path: path.clone(), parents };
+        let work = move |place: &Place| files::make_dir(place, parents);
+        self.serving.on_file(&path, Access::Write, call, |()| 0, Some(()), work).await
     }
 }

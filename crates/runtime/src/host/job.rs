@@ -1,7 +1,10 @@
 //! `windlass:host/job`.
 
 use super::{ProgressReport, State, Stop, api::windlass::host::job as wit};
-use crate::trace::{MAX_LINE_BYTES, clip};
+use crate::{
+    tape::calls::{Context, JobGetContext, JobIsCancelled},
+    trace::{MAX_LINE_BYTES, clip},
+};
 use windlass_types::trace::{TraceDetail, Verdict};
 
 /// The guest asked after it was told to end.
@@ -12,9 +15,15 @@ pub(crate) struct Stopped(Stop);
 impl wit::Host for State {
     async fn get_context(&mut self) -> wasmtime::Result<wit::Context> {
         let serving = &self.serving;
-        let (node_id, node_name) = (*serving.node).clone();
+        let live = async {
+            let (node_id, node_name) = (*serving.node).clone();
+            Ok(Ok(Context { job_id: serving.job_id.clone(), node_id, node_name }))
+        };
+        let call = serving.tape.call(|| JobGetContext {});
+        let Context { job_id, node_id, node_name } =
+            serving.tape.pass(call, live).await?.unwrap_or_else(|never| match never {});
         Ok(wit::Context {
-            job_id: serving.job_id.clone(),
+            job_id,
             node_id,
             node_name,
             operation: serving.operation.to_string(),
@@ -43,6 +52,9 @@ impl wit::Host for State {
     }
 
     async fn is_cancelled(&mut self) -> wasmtime::Result<bool> {
-        Ok(self.serving.stop().is_some())
+        let serving = &self.serving;
+        let call = serving.tape.call(|| JobIsCancelled {});
+        let answer = serving.tape.pass(call, async { Ok(Ok(serving.stop().is_some())) }).await?;
+        Ok(answer.unwrap_or_else(|never| match never {}))
     }
 }

@@ -1,6 +1,7 @@
 //! `windlass:host/probes`: grants and trace here, the readings in `windlass-probes`.
 
 use super::{Serving, State, api::windlass::host::probes as wit, blocking};
+use crate::tape::calls::{self, HostCall};
 use windlass_probes::{self as probes, ProbeError, Probes};
 use windlass_types::{
     Denial,
@@ -8,26 +9,28 @@ use windlass_types::{
 };
 
 impl Serving {
-    async fn on_probe<T: Send + 'static, W>(
+    async fn on_probe<C: HostCall<Returns: 'static, Fails = ProbeError>, W>(
         &self,
-        name: &'static str,
-        read: impl FnOnce(&Probes) -> Result<T, ProbeError> + Send + 'static,
-        convert: impl FnOnce(T) -> W,
+        call: C,
+        read: impl FnOnce(&Probes) -> Result<C::Returns, ProbeError> + Send + 'static,
+        convert: impl FnOnce(C::Returns) -> W,
     ) -> wasmtime::Result<Result<W, wit::Error>> {
-        let serving = self;
-        let function = format!("probes.{name}");
+        let (serving, function) = (self, C::NAME);
+        let name = function.strip_prefix("probes.").unwrap_or(function);
         let detail = TraceDetail::Probe { probe: name.to_owned() };
         let rule = match serving.grants.probe(name) {
             Ok(rule) => rule,
             Err(denial) => {
-                let denial = Denial { capability: function.clone(), ..denial };
-                serving.trace.denied(&function, detail, &denial);
+                let denial = Denial { capability: function.into(), ..denial };
+                serving.trace.denied(function, detail, &denial);
+                serving.tape.denied(|| call, &denial.missing)?;
                 return Ok(Err(wit::Error::Denied(denial.missing)));
             }
         };
-        let entry = serving.trace.begin(&function, detail, Verdict::Allowed { rule });
+        let entry = serving.trace.begin(function, detail, Verdict::Allowed { rule });
         let probes = serving.probes.clone();
-        let found = blocking(move || read(&probes)).await?;
+        let call = serving.tape.call(|| call);
+        let found = serving.tape.pass(call, blocking(move || read(&probes))).await?;
         serving.trace.finish(entry, found.as_ref().err().map(ToString::to_string), |_| {});
         Ok(match found {
             Ok(found) => Ok(convert(found)),
@@ -42,7 +45,7 @@ type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
 impl wit::Host for State {
     async fn system(&mut self) -> Answer<wit::SystemInfo> {
         self.serving
-            .on_probe("system", Probes::system_info, |info| wit::SystemInfo {
+            .on_probe(calls::ProbesSystem {}, Probes::system_info, |info| wit::SystemInfo {
                 hostname: info.hostname,
                 kernel_release: info.kernel_release,
                 architecture: info.architecture,
@@ -61,7 +64,7 @@ impl wit::Host for State {
 
     async fn cpu(&mut self) -> Answer<wit::CpuInfo> {
         self.serving
-            .on_probe("cpu", Probes::cpu, |info| wit::CpuInfo {
+            .on_probe(calls::ProbesCpu {}, Probes::cpu, |info| wit::CpuInfo {
                 model: info.model,
                 online_count: info.online_count,
                 load_1m: info.load_1m,
@@ -78,7 +81,7 @@ impl wit::Host for State {
 
     async fn memory(&mut self) -> Answer<wit::MemoryInfo> {
         self.serving
-            .on_probe("memory", Probes::memory, |info| wit::MemoryInfo {
+            .on_probe(calls::ProbesMemory {}, Probes::memory, |info| wit::MemoryInfo {
                 total_bytes: info.total_bytes,
                 available_bytes: info.available_bytes,
                 free_bytes: info.free_bytes,
@@ -107,7 +110,7 @@ impl wit::Host for State {
             }
         }
         self.serving
-            .on_probe("pressure", Probes::pressure, |info| wit::PressureInfo {
+            .on_probe(calls::ProbesPressure {}, Probes::pressure, |info| wit::PressureInfo {
                 cpu: resource(&info.cpu),
                 memory: resource(&info.memory),
                 io: resource(&info.io),
@@ -117,7 +120,7 @@ impl wit::Host for State {
 
     async fn block_devices(&mut self) -> Answer<Vec<wit::BlockDevice>> {
         self.serving
-            .on_probe("block-devices", Probes::block_devices, |devices| {
+            .on_probe(calls::ProbesBlockDevices {}, Probes::block_devices, |devices| {
                 devices.into_iter().map(block_device).collect()
             })
             .await
@@ -125,7 +128,7 @@ impl wit::Host for State {
 
     async fn mounts(&mut self) -> Answer<Vec<wit::Mount>> {
         self.serving
-            .on_probe("mounts", Probes::mounts, |mounts| {
+            .on_probe(calls::ProbesMounts {}, Probes::mounts, |mounts| {
                 mounts
                     .into_iter()
                     .map(|mount| wit::Mount {
@@ -145,7 +148,7 @@ impl wit::Host for State {
 
     async fn network(&mut self) -> Answer<Vec<wit::NetworkInterface>> {
         self.serving
-            .on_probe("network", Probes::network, |interfaces| {
+            .on_probe(calls::ProbesNetwork {}, Probes::network, |interfaces| {
                 interfaces.into_iter().map(network_interface).collect()
             })
             .await
@@ -153,7 +156,7 @@ impl wit::Host for State {
 
     async fn sensors(&mut self) -> Answer<Vec<wit::Sensor>> {
         self.serving
-            .on_probe("sensors", Probes::sensors, |sensors| {
+            .on_probe(calls::ProbesSensors {}, Probes::sensors, |sensors| {
                 sensors
                     .into_iter()
                     .map(|sensor| wit::Sensor {

@@ -1,7 +1,14 @@
 //! `windlass:host/state`.
 
 use super::{Serving, State, api::windlass::host::state as wit, blocking};
-use crate::state::{self, StateError, Store};
+use crate::{
+    state::{self, StateError, Store},
+    tape::{
+        calls::{HostCall, StateGet, StateKeys, StateRemove, StateSet},
+        text::Bytes,
+    },
+};
+use std::sync::Arc;
 use windlass_types::{Denial, Effect, trace::TraceDetail};
 
 fn wit_error(error: StateError) -> wit::Error {
@@ -13,16 +20,18 @@ fn wit_error(error: StateError) -> wit::Error {
 
 impl Serving {
     /// Ask the grants, note the call, and do the work where it may block.
-    async fn on_state<T: Send + 'static>(
+    ///
+    /// In a dry run a change is only noted, and gives `noted`.
+    async fn on_state<C: HostCall<Returns: 'static, Fails = StateError>>(
         &self,
-        function: &'static str,
         key: &str,
         effect: Effect,
-        bytes: impl Fn(&T) -> u64,
-        noted: Option<T>,
-        work: impl FnOnce(&Store) -> Result<T, StateError> + Send + 'static,
-    ) -> wasmtime::Result<Result<T, wit::Error>> {
-        let serving = self;
+        call: impl Fn() -> C,
+        bytes: impl Fn(&C::Returns) -> u64,
+        noted: Option<C::Returns>,
+        work: impl FnOnce(&Store) -> Result<C::Returns, StateError> + Send + 'static,
+    ) -> wasmtime::Result<Result<C::Returns, wit::Error>> {
+        let (serving, function) = (self, C::NAME);
         let trace = &serving.trace;
         let detail = TraceDetail::State { key: key.to_owned(), bytes: 0 };
         let rule = match serving.grants.state() {
@@ -30,16 +39,22 @@ impl Serving {
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };
                 trace.denied(function, detail, &denial);
+                serving.tape.denied(call, &denial.missing)?;
                 return Ok(Err(wit::Error::Denied(denial.missing)));
             }
         };
         let (verdict, real) = serving.verdict(rule, effect);
         let entry = trace.begin(function, detail, verdict);
+        let call = serving.tape.call(call);
         let done = match noted {
-            Some(noted) if !real => Ok(noted),
+            Some(noted) if !real => {
+                let done = Ok(noted);
+                serving.tape.would(call.as_ref(), &done)?;
+                done
+            }
             _ => {
                 let store = serving.store.clone();
-                blocking(move || work(&store)).await?
+                serving.tape.pass(call, blocking(move || work(&store))).await?
             }
         };
         let bytes = done.as_ref().map_or(0, bytes);
@@ -55,48 +70,34 @@ impl Serving {
 
 impl wit::Host for State {
     async fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, wit::Error>> {
-        let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| value.len() as u64);
-        let wanted = key.clone();
-        self.serving
-            .on_state("state.get", &key, Effect::Read, bytes, None, move |store| store.get(&wanted))
-            .await
+        let bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, |value| value.0.len() as u64);
+        let (call, wanted) = (|| StateGet { key: key.clone() }, key.clone());
+        let work = move |store: &Store| Ok(store.get(&wanted)?.map(Bytes));
+        let value = self.serving.on_state(&key, Effect::Read, call, bytes, None, work).await?;
+        Ok(value.map(|value| value.map(|value| value.0)))
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), wit::Error>> {
         self.serving.check_size("a value", value.len())?;
-        let (wanted, bytes) = (key.clone(), value.len() as u64);
+        let value = Arc::new(value);
+        let call = || StateSet { key: key.clone(), value: Bytes(value.to_vec()) };
         // What could never be set is not set in a dry run either.
         let noted = state::check_set(&key, &value).is_ok().then_some(());
-        self.serving
-            .on_state(
-                "state.set",
-                &key,
-                Effect::Change,
-                |()| bytes,
-                noted,
-                move |store| store.set(&wanted, &value),
-            )
-            .await
+        let (wanted, written) = (key.clone(), value.clone());
+        let work = move |store: &Store| store.set(&wanted, &written);
+        let bytes = |(): &()| value.len() as u64;
+        self.serving.on_state(&key, Effect::Change, call, bytes, noted, work).await
     }
 
     async fn remove(&mut self, key: String) -> wasmtime::Result<Result<(), wit::Error>> {
-        let wanted = key.clone();
-        self.serving
-            .on_state(
-                "state.remove",
-                &key,
-                Effect::Change,
-                |()| 0,
-                Some(()),
-                move |store| store.remove(&wanted),
-            )
-            .await
+        let (call, wanted) = (|| StateRemove { key: key.clone() }, key.clone());
+        let work = move |store: &Store| store.remove(&wanted);
+        self.serving.on_state(&key, Effect::Change, call, |()| 0, Some(()), work).await
     }
 
     async fn keys(&mut self, prefix: String) -> wasmtime::Result<Result<Vec<String>, wit::Error>> {
-        let wanted = prefix.clone();
-        self.serving
-            .on_state("state.keys", &prefix, Effect::Read, |_| 0, None, move |store| store.keys(&wanted))
-            .await
+        let (call, wanted) = (|| StateKeys { prefix: prefix.clone() }, prefix.clone());
+        let work = move |store: &Store| store.keys(&wanted);
+        self.serving.on_state(&prefix, Effect::Read, call, |_| 0, None, work).await
     }
 }

@@ -9,4 +9,5 @@ mod compiler;
 mod grants;
 mod limits;
 mod loading;
+mod tape;
 mod world;

@@ -8,7 +8,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_bundle::{Bundle, NodePolicy};
-use windlass_runtime::{Call, Plugin, Report, Runtime, RuntimeOptions, aot::Compiler};
+use windlass_runtime::{Call, Plugin, Report, Runtime, RuntimeOptions, Tape, aot::Compiler};
 use windlass_types::trace::{TraceEntry, Verdict};
 
 /// Where the torture plugin may read and write.
@@ -77,6 +77,7 @@ impl World {
             dry_run: false,
             cancel: CancellationToken::new(),
             progress: None,
+            tape: Tape::Off,
         }
     }
 

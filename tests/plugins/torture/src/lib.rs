@@ -6,6 +6,8 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+mod tour;
+
 use exports::windlass::torture::{act, echo, limits};
 use std::hint::black_box;
 use windlass::host::{commands, files, job, probes, state};
@@ -133,7 +135,9 @@ impl act::Guest for Torture {
         if granted {
             probes::system().map(|system| system.hostname).map_err(|error| format!("{error:?}"))
         } else {
-            probes::memory().map(|memory| memory.total_bytes.to_string()).map_err(|error| format!("{error:?}"))
+            probes::memory()
+                .map(|memory| memory.total_bytes.to_string())
+                .map_err(|error| format!("{error:?}"))
         }
     }
 
@@ -149,6 +153,16 @@ impl act::Guest for Torture {
             let percent = u8::try_from(u32::from(step) * 100 / u32::from(steps)).ok();
             job::progress(&job::ProgressReport { message: format!("step {step} of {steps}"), percent });
         }
+    }
+
+    fn tour(dir: String) -> Result<Vec<String>, String> {
+        tour::run(&dir)
+    }
+
+    fn chance() -> (u64, u64) {
+        use std::hash::{BuildHasher as _, RandomState};
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        (u64::try_from(now.as_millis()).unwrap_or(u64::MAX), RandomState::new().hash_one(0))
     }
 
     fn wait_cancelled() -> u32 {

@@ -23,6 +23,7 @@ use rustix::{
     fs::{AtFlags, Gid, Mode, OFlags, Uid},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsStr,
     fmt,
@@ -72,7 +73,8 @@ impl Place {
 }
 
 /// What stands at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A regular file.
     File,
@@ -85,13 +87,15 @@ pub enum Kind {
 }
 
 /// Facts about one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// What it is.
     pub kind: Kind,
     /// Size in bytes; 0 for anything but a regular file.
     pub size_bytes: u64,
     /// Permission bits, such as 0o644.
+    #[serde(with = "crate::tape::text::octal")]
     pub mode: u32,
     /// User id of the owner.
     pub uid: u32,
@@ -102,7 +106,8 @@ pub struct Metadata {
 }
 
 /// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Name within the directory.
     pub name: String,
@@ -111,7 +116,8 @@ pub struct Entry {
 }
 
 /// Why a call had no effect. The cases are those of `wit/host/files.wit`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum FilesError {
     /// The path leads out of the root, or over a link that is not allowed.
     #[error("{0}")]
