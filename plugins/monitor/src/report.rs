@@ -1,24 +1,7 @@
 //! From what the probes tell to what the operations answer.
 
-use crate::bindings::{
-    exports::windlass::monitor::{disk, network, system},
-    windlass::host::probes,
-};
-
-macro_rules! from_probe_error {
-    ($($error:ty),*) => {$(
-        impl From<probes::Error> for $error {
-            fn from(error: probes::Error) -> Self {
-                match error {
-                    probes::Error::Denied(text) => Self::Denied(text),
-                    probes::Error::Unsupported(text) => Self::Unsupported(text),
-                    probes::Error::Other(text) => Self::Other(text),
-                }
-            }
-        }
-    )*};
-}
-from_probe_error!(system::Error, disk::Error, network::Error);
+use crate::api::{disk, network, system};
+use windlass_sdk::probes;
 
 pub(crate) fn system(
     machine: probes::SystemInfo,
@@ -129,6 +112,3 @@ pub(crate) fn interface(interface: probes::NetworkInterface) -> network::Device 
         tx_dropped_count: interface.tx_dropped,
     }
 }
-
-#[cfg(test)]
-mod tests;

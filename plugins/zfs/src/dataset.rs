@@ -1,35 +1,33 @@
 //! `dataset.list`.
 
 use crate::{
-    api::dataset::{DatasetType, Error, Summary},
+    Plugin,
+    api::dataset::{DatasetType, Error, Guest, Summary},
     parse::{self, FUSE_PROPERTIES, OPENZFS_PROPERTIES},
-    tool::{self, Failure, Runner, from_failure},
+    tool::{self, Failure, from_failure},
 };
+use std::time::Duration;
+use windlass_sdk::Command;
 
 /// With tens of thousands of snapshots the tool reads a block of metadata for each.
-const TIMEOUT_MS: u64 = 100_000;
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 from_failure!(Error, |name| Self::NoSuchDataset(name.to_owned()));
 
-/// Datasets beneath one, or all.
-///
-/// # Errors
-/// See [`Error`].
-pub fn list(
-    runner: &impl Runner,
-    under: Option<&str>,
-    types: Option<&[DatasetType]>,
-) -> Result<Vec<Summary>, Error> {
-    if let Some(name) = under
-        && !parse::is_dataset_name(name)
-    {
-        return Err(Error::InvalidName(name.to_owned()));
+impl Guest for Plugin {
+    fn list(under: Option<String>, types: Option<Vec<DatasetType>>) -> Result<Vec<Summary>, Error> {
+        let under = under.as_deref();
+        if let Some(name) = under
+            && !parse::is_dataset_name(name)
+        {
+            return Err(Error::InvalidName(name.to_owned()));
+        }
+        let wanted = wanted_types(under, types.as_deref());
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        ask(under, &wanted).map_err(|failure| Error::from_failure(failure, under.unwrap_or_default()))
     }
-    let wanted = wanted_types(under, types);
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    ask(runner, under, &wanted).map_err(|failure| Error::from_failure(failure, under.unwrap_or_default()))
 }
 
 /// What to list where the caller does not say: what `zfs list` itself would show.
@@ -46,26 +44,31 @@ fn wanted_types(under: Option<&str>, types: Option<&[DatasetType]>) -> Vec<Datas
     [Filesystem, Volume, Snapshot, Bookmark].into_iter().filter(|kind| types.contains(kind)).collect()
 }
 
-fn ask(runner: &impl Runner, under: Option<&str>, wanted: &[DatasetType]) -> Result<Vec<Summary>, Failure> {
+fn ask(under: Option<&str>, wanted: &[DatasetType]) -> Result<Vec<Summary>, Failure> {
     let names: Vec<&str> = wanted.iter().copied().map(parse::type_name).collect();
-    let types = names.join(",");
-    let mut openzfs = vec!["list", "-H", "-p", "-t", &types, "-o", OPENZFS_PROPERTIES];
-    // zfs-fuse has no exact `list`, but its `get` has -p. It knows no types: they are chosen here.
-    let mut fuse = vec!["get", "-H", "-p", "-o", "name,property,value"];
     // Nothing is beneath a snapshot or a bookmark, and -r is refused for them.
-    if under.is_some_and(|name| !name.contains(['@', '#'])) {
-        openzfs.insert(1, "-r");
-        fuse.insert(1, "-r");
-    }
-    fuse.push(FUSE_PROPERTIES);
-    openzfs.extend(under);
-    fuse.extend(under);
-    match tool::ask(runner, "zfs", &openzfs, TIMEOUT_MS) {
+    let beneath = under.filter(|name| !name.contains(['@', '#'])).map(|_| "-r");
+    let openzfs = Command::new("zfs")
+        .arg("list")
+        .args(beneath)
+        .args(["-H", "-p"])
+        .opt("-t", names.join(","))
+        .opt("-o", OPENZFS_PROPERTIES)
+        .args(under);
+    // zfs-fuse has no exact `list`, but its `get` has -p. It knows no types: they are chosen here.
+    let fuse = Command::new("zfs")
+        .arg("get")
+        .args(beneath)
+        .args(["-H", "-p"])
+        .opt("-o", "name,property,value")
+        .arg(FUSE_PROPERTIES)
+        .args(under);
+    match tool::ask(&openzfs.timeout(TIMEOUT)) {
         Ok(text) => Ok(parse::dataset_list(&text)?),
         // zfs-fuse has no bookmarks, and would call the name of one invalid.
         Err(Failure::Usage(_)) if under.is_some_and(|name| name.contains('#')) => Err(Failure::Missing),
         Err(Failure::Usage(_)) => {
-            let text = tool::ask(runner, "zfs", &fuse, TIMEOUT_MS)?;
+            let text = tool::ask(&fuse.timeout(TIMEOUT))?;
             let mut all = parse::dataset_properties(&text)?;
             all.retain(|dataset| wanted.contains(&dataset.kind));
             Ok(all)

@@ -8,24 +8,11 @@
 //! - [`tool`] runs a program and turns how it failed into a [`tool::Failure`].
 //! - [`parse`] holds pure functions from text to values; they are tested natively on output
 //!   captured from the real tools, see `captures/`.
-//! - [`pool`] and [`dataset`] join the two into the operations, over any [`tool::Runner`].
-//! - `guest` is the glue to the host, compiled for wasm32 only.
+//! - [`pool`] and [`dataset`] join the two into the operations.
 
-mod bindings {
-    wit_bindgen::generate!({
-        path: ["../../wit/host", "wit"],
-        world: "windlass:zfs/plugin",
-        generate_all,
-        additional_derives: [PartialEq],
-    });
-}
-
-pub use bindings::exports::windlass::zfs as api;
+windlass_sdk::plugin!();
 
 pub mod dataset;
 pub mod parse;
 pub mod pool;
 pub mod tool;
-
-#[cfg(target_arch = "wasm32")]
-mod guest;

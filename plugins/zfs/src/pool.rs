@@ -1,10 +1,13 @@
 //! `pool.list` and `pool.status`.
 
 use crate::{
-    api::pool::{Error, StatusReport, Summary},
+    Plugin,
+    api::pool::{Error, Guest, StatusReport, Summary},
     parse::{self, Dialect},
-    tool::{self, Failure, Runner, from_failure},
+    tool::{self, Failure, from_failure},
 };
+use std::time::Duration;
+use windlass_sdk::Command;
 
 /// Columns of `zpool list` with OpenZFS. The manifest grants exactly these.
 const OPENZFS_COLUMNS: &str =
@@ -13,54 +16,40 @@ const OPENZFS_COLUMNS: &str =
 const FUSE_COLUMNS: &str = "name,size,allocated,free,capacity,dedupratio,health,guid,altroot";
 
 /// `zpool list` reads what the kernel has in memory: even with a suspended pool it answers.
-const LIST_TIMEOUT_MS: u64 = 20_000;
+const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 /// `zpool status -v` looks up the path of every damaged file, on disk.
-const STATUS_TIMEOUT_MS: u64 = 45_000;
+const STATUS_TIMEOUT: Duration = Duration::from_secs(45);
 
 from_failure!(Error, |name| Self::NoSuchPool(name.to_owned()));
 
-/// All imported pools.
-///
-/// # Errors
-/// See [`Error`].
-pub fn list(runner: &impl Runner) -> Result<Vec<Summary>, Error> {
-    let openzfs = ["list", "-H", "-p", "-o", OPENZFS_COLUMNS];
-    let fuse = ["list", "-H", "-o", FUSE_COLUMNS];
-    ask(runner, &openzfs, &fuse, LIST_TIMEOUT_MS)
-        .and_then(|(text, dialect)| parse::pool_list(&text, dialect).map_err(Failure::from))
-        .map_err(|failure| Error::from_failure(failure, ""))
-}
-
-/// Status of one pool or of all.
-///
-/// # Errors
-/// See [`Error`].
-pub fn status(runner: &impl Runner, pool: Option<&str>) -> Result<Vec<StatusReport>, Error> {
-    if let Some(name) = pool
-        && !parse::is_pool_name(name)
-    {
-        return Err(Error::InvalidName(name.to_owned()));
+impl Guest for Plugin {
+    fn list() -> Result<Vec<Summary>, Error> {
+        let openzfs = Command::new("zpool").args(["list", "-H", "-p"]).opt("-o", OPENZFS_COLUMNS);
+        let fuse = Command::new("zpool").args(["list", "-H"]).opt("-o", FUSE_COLUMNS);
+        ask(openzfs.timeout(LIST_TIMEOUT), fuse.timeout(LIST_TIMEOUT))
+            .and_then(|(text, dialect)| parse::pool_list(&text, dialect).map_err(Failure::from))
+            .map_err(|failure| Error::from_failure(failure, ""))
     }
-    // -P prints whole paths, so that a device can be told from its name; -p prints whole numbers.
-    let mut openzfs = vec!["status", "-v", "-P", "-p"];
-    let mut fuse = vec!["status", "-v"];
-    openzfs.extend(pool);
-    fuse.extend(pool);
-    ask(runner, &openzfs, &fuse, STATUS_TIMEOUT_MS)
-        .and_then(|(text, _)| parse::pool_status(&text).map_err(Failure::from))
-        .map_err(|failure| Error::from_failure(failure, pool.unwrap_or_default()))
+
+    fn status(pool: Option<String>) -> Result<Vec<StatusReport>, Error> {
+        if let Some(name) = &pool
+            && !parse::is_pool_name(name)
+        {
+            return Err(Error::InvalidName(name.clone()));
+        }
+        // -P prints whole paths, so that a device can be told from its name; -p prints whole numbers.
+        let openzfs = Command::new("zpool").args(["status", "-v", "-P", "-p"]).args(&pool);
+        let fuse = Command::new("zpool").args(["status", "-v"]).args(&pool);
+        ask(openzfs.timeout(STATUS_TIMEOUT), fuse.timeout(STATUS_TIMEOUT))
+            .and_then(|(text, _)| parse::pool_status(&text).map_err(Failure::from))
+            .map_err(|failure| Error::from_failure(failure, pool.as_deref().unwrap_or_default()))
+    }
 }
 
-fn ask(
-    runner: &impl Runner,
-    openzfs: &[&str],
-    fuse: &[&str],
-    timeout_ms: u64,
-) -> Result<(String, Dialect), Failure> {
-    match tool::ask(runner, "zpool", openzfs, timeout_ms) {
-        Err(Failure::Usage(_)) => {
-            tool::ask(runner, "zpool", fuse, timeout_ms).map(|text| (text, Dialect::Fuse))
-        }
+/// Ask in the one dialect, and in the other if the tool does not know the arguments.
+fn ask(openzfs: Command, fuse: Command) -> Result<(String, Dialect), Failure> {
+    match tool::ask(&openzfs) {
+        Err(Failure::Usage(_)) => tool::ask(&fuse).map(|text| (text, Dialect::Fuse)),
         other => other.map(|text| (text, Dialect::OpenZfs)),
     }
 }

@@ -1,26 +1,6 @@
 //! Running the tools, and what their failures mean.
 
-/// Runs a program by its logical name.
-pub trait Runner {
-    /// Run it to its end.
-    ///
-    /// # Errors
-    /// When it did not run to its end. An exit status other than 0 is no error here.
-    fn run(&self, program: &str, args: &[&str], timeout_ms: u64) -> Result<Finished, Failure>;
-}
-
-/// A program that ran to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Exit status; none when a signal ended it.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-    /// Standard output was longer than the host keeps.
-    pub truncated: bool,
-}
+use windlass_sdk::{Command, Error, Exit, ExitStatus};
 
 /// Why there is no answer from a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,25 +27,32 @@ pub enum Failure {
     Other(String),
 }
 
-/// Run a tool and give its output, or say what its failure means.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(text) => Failure::Denied(text),
+            Error::NotFound(text) => Failure::NotInstalled(text),
+            Error::TimedOut { limit_ms, .. } => Failure::TimedOut(limit_ms),
+            Error::Cancelled => Failure::Cancelled,
+            Error::Exit(exit) => meaning(&exit),
+            other => Failure::Other(other.to_string()),
+        }
+    }
+}
+
+/// Run a tool and give its output, or say what its failure means. Names of damaged files can hold any
+/// bytes; what is not UTF-8 becomes U+FFFD.
 ///
 /// # Errors
 /// With what its exit status and its words on standard error mean.
-pub fn ask(runner: &impl Runner, program: &str, args: &[&str], timeout_ms: u64) -> Result<String, Failure> {
-    let finished = runner.run(program, args, timeout_ms)?;
-    if finished.code != Some(0) {
-        return Err(meaning(program, &finished));
-    }
-    if finished.truncated {
-        return Err(Failure::Other(format!("`{program}` printed more than the limit of this plugin allows")));
-    }
-    Ok(finished.stdout)
+pub fn ask(command: &Command) -> Result<String, Failure> {
+    Ok(command.run()?.success()?.text_lossy()?.into_owned())
 }
 
 /// What a failed run means. Sources: libzfs_error_init() and zfs_standard_error() of libzfs, and
 /// the captures of both families of tools.
-fn meaning(program: &str, finished: &Finished) -> Failure {
-    let stderr = finished.stderr.trim();
+fn meaning(exit: &Exit) -> Failure {
+    let stderr = exit.stderr.trim();
     let has = |needle: &str| contains_ignoring_case(stderr, needle);
     let text = || {
         // Usage messages list every property there is; the first lines say what is wrong.
@@ -73,7 +60,7 @@ fn meaning(program: &str, finished: &Finished) -> Failure {
         head.join("; ")
     };
     // zpool(8) and zfs(8): 0 success, 1 an error, 2 invalid command line options.
-    if finished.code == Some(2)
+    if exit.code() == Some(2)
         && (has("invalid option") || has("invalid property") || has("invalid type") || has("usage:"))
     {
         return Failure::Usage(text());
@@ -94,12 +81,10 @@ fn meaning(program: &str, finished: &Finished) -> Failure {
     if has("no such pool") || has("dataset does not exist") {
         return Failure::Missing;
     }
-    Failure::Other(match (finished.code, stderr) {
-        (Some(code), "") => format!("`{program}` ended with status {code} and said nothing"),
-        (Some(_), _) => text(),
-        (None, "") => format!("`{program}` was ended by a signal"),
-        (None, _) => format!("`{program}` was ended by a signal: {}", text()),
-    })
+    match exit.status {
+        ExitStatus::Code(_) if !stderr.is_empty() => Failure::Other(text()),
+        _ => Failure::Other(exit.to_string()),
+    }
 }
 
 fn contains_ignoring_case(text: &str, needle: &str) -> bool {

@@ -1,4 +1,7 @@
+//! The operations, against a host that tells what a test makes up.
+
 use super::*;
+use windlass_sdk::{fake::Host, probes::ProbeError};
 
 fn machine() -> probes::SystemInfo {
     probes::SystemInfo {
@@ -56,7 +59,9 @@ fn waiting(percent: f64) -> probes::PressureLine {
 
 #[test]
 fn a_kernel_without_pressure_is_none() {
-    let report = system(machine(), cpu(), &memory(), None);
+    let host = Host::new().probe("pressure").fails(ProbeError::Unsupported("no PSI".into()));
+    let host = host.system(machine()).cpu(cpu()).memory(memory());
+    let report = host.run(<Plugin as system::Guest>::read).unwrap();
     assert_eq!(report.pressure, None);
     assert_eq!((report.hostname.as_str(), report.kernel.as_str()), ("n1", "6.1.0-28-amd64"));
     assert_eq!((report.cpu_count, report.load_1m, report.load_15m), (2, 0.5, 0.125));
@@ -71,7 +76,8 @@ fn pressure_keeps_what_the_kernel_tells() {
         memory: probes::ResourcePressure { some_tasks: waiting(10.0), all_tasks: Some(waiting(5.0)) },
         io: probes::ResourcePressure { some_tasks: waiting(20.0), all_tasks: Some(waiting(15.0)) },
     };
-    let told = system(machine(), cpu(), &memory(), Some(&pressure)).pressure.unwrap();
+    let host = Host::new().pressure(pressure).system(machine()).cpu(cpu()).memory(memory());
+    let told = host.run(<Plugin as system::Guest>::read).unwrap().pressure.unwrap();
     assert_eq!((told.cpu.some_avg10_percent, told.cpu.all_avg10_percent), (1.0, None));
     assert_eq!((told.memory.some_avg60_percent, told.memory.all_avg60_percent), (11.0, Some(6.0)));
     assert_eq!((told.io.some_avg300_percent, told.io.all_avg300_percent), (22.0, Some(17.0)));
@@ -115,7 +121,7 @@ fn mount(source: &str, mount_point: &str) -> probes::Mount {
 
 #[test]
 fn a_disk_knows_what_is_mounted_from_it() {
-    let mounts = [
+    let mounts = vec![
         mount("/dev/sda1", "/"),
         mount("/dev/sda10", "/ten"),
         mount("/dev/sdb", "/whole"),
@@ -123,14 +129,15 @@ fn a_disk_knows_what_is_mounted_from_it() {
         mount("tank/data", "/tank"),
         mount("/dev/sda2", "/srv"),
     ];
-    assert_eq!(disk(device("sda", &["sda1", "sda2"]), &mounts).mount_points, ["/", "/srv"]);
-    assert_eq!(disk(device("sdb", &[]), &mounts).mount_points, ["/whole"]);
-    assert_eq!(disk(device("sdc", &["sdc1"]), &mounts).mount_points, [""; 0]);
+    let disks = vec![device("sda", &["sda1", "sda2"]), device("sdb", &[]), device("sdc", &["sdc1"])];
+    let told = Host::new().mounts(mounts).block_devices(disks).run(<Plugin as disk::Guest>::list).unwrap();
+    let mounted: Vec<_> = told.iter().map(|disk| (disk.name.as_str(), disk.mount_points.join(" "))).collect();
+    assert_eq!(mounted, [("sda", "/ /srv".into()), ("sdb", "/whole".into()), ("sdc", String::new())]);
 }
 
 #[test]
 fn interfaces_keep_their_state_and_counters() {
-    let told = interface(probes::NetworkInterface {
+    let eth0 = probes::NetworkInterface {
         name: "eth0".into(),
         state: probes::LinkState::LowerLayerDown,
         mac: Some("52:54:00:12:34:56".into()),
@@ -146,7 +153,8 @@ fn interfaces_keep_their_state_and_counters() {
         tx_packets: 6,
         tx_errors: 7,
         tx_dropped: 8,
-    });
+    };
+    let told = Host::new().network(vec![eth0]).run(<Plugin as network::Guest>::list).unwrap().remove(0);
     assert_eq!(told.state, network::LinkState::LowerLayerDown);
     let received = (told.rx_bytes, told.rx_packets_count, told.rx_errors_count, told.rx_dropped_count);
     assert_eq!(received, (1, 2, 3, 4));
@@ -156,10 +164,12 @@ fn interfaces_keep_their_state_and_counters() {
 
 #[test]
 fn errors_keep_their_kind() {
-    assert_eq!(system::Error::from(probes::Error::Denied("d".into())), system::Error::Denied("d".into()));
-    assert_eq!(
-        disk::Error::from(probes::Error::Unsupported("u".into())),
-        disk::Error::Unsupported("u".into())
-    );
-    assert_eq!(network::Error::from(probes::Error::Other("o".into())), network::Error::Other("o".into()));
+    let read = |host: Host| host.run(<Plugin as system::Guest>::read).unwrap_err();
+    assert_eq!(read(Host::new().probe("pressure").denied("d")), system::Error::Denied("d".into()));
+    let mounts = Host::new().probe("mounts").fails(ProbeError::Unsupported("u".into()));
+    let unsupported = mounts.run(<Plugin as disk::Guest>::list).unwrap_err();
+    assert_eq!(unsupported, disk::Error::Unsupported("u".into()));
+    let network = Host::new().probe("network").fails(ProbeError::Other("o".into()));
+    let other = network.run(<Plugin as network::Guest>::list).unwrap_err();
+    assert_eq!(other, network::Error::Other("o".into()));
 }
