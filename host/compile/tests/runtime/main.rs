@@ -1,6 +1,6 @@
 //! Helper and runtime together: real components, compiled by the real helper in its sandbox.
 //!
-//! The plugin is `tests/plugins/torture`, built by `cargo xtask plugins`.
+//! The plugins are `tests/plugins/torture` and `kit`, built by `cargo xtask plugins`.
 
 mod calls;
 mod canary;
@@ -9,5 +9,6 @@ mod compiler;
 mod grants;
 mod limits;
 mod loading;
+mod sdk;
 mod tape;
 mod world;
