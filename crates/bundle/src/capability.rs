@@ -44,7 +44,7 @@ impl Capability {
         let amount = match (kind, what) {
             ("operation", _) => Some(effect_of(self.level).to_string()),
             ("limit", "cpu" | "timeout") => Some(show_duration(Duration::from_millis(self.level))),
-            ("limit", "concurrency") => Some(self.level.to_string()),
+            ("limit", "concurrency" | "processes") => Some(self.level.to_string()),
             ("limit", _) => Some(show_size(self.level)),
             _ => None,
         };
@@ -121,6 +121,7 @@ pub fn capabilities<'a>(
         ("cpu", limits.cpu_ms),
         ("output", limits.output_bytes),
         ("command-output", limits.command_output_bytes),
+        ("processes", limits.processes.into()),
         ("concurrency", limits.concurrency.into()),
     ] {
         found.insert(Capability::new("limit", name, level));

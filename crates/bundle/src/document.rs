@@ -3,7 +3,7 @@
 //! serde would do the walk, but its errors are sentences: the place of a value that parses as TOML
 //! and is wrong as a manifest would be lost, and so would the chance to say `did you mean`.
 
-use crate::manifest::ManifestError;
+use crate::{manifest::ManifestError, units::show_size};
 use std::ops::Range;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use toml::{
@@ -56,8 +56,32 @@ impl<'t> Place<'t> {
     }
 }
 
-/// Parse a whole document.
-pub(crate) fn parse(text: &str) -> Result<Table<'_>, ManifestError> {
+/// Stack for reading a document. The parser bounds tables within tables and the parts of one key (80
+/// each), and both together make a document 6,000 levels deep: past the stack of an ordinary thread,
+/// whose end would be that of the process. Only what is used takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Read a whole document of at most `max_bytes`.
+pub(crate) fn read<'t, T: Send>(
+    text: &'t str,
+    max_bytes: usize,
+    read: impl FnOnce(Table<'t>) -> Result<T, ManifestError> + Send,
+) -> Result<T, ManifestError> {
+    let place = || Place { text, span: 0..0, key: String::new() };
+    if text.len() > max_bytes {
+        return Err(place().error(format!("is larger than {}", show_size(max_bytes as u64))));
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("document".into()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, || read(parse(text)?)).map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(done)) => done,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => Err(place().error(format!("can not be read: no thread to read it: {error}"))),
+        }
+    })
+}
+
+fn parse(text: &str) -> Result<Table<'_>, ManifestError> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let place = Place { text, span: 0..0, key: String::new() };
     if let Some(error) = errors.first() {

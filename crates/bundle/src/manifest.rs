@@ -13,7 +13,8 @@ pub use fit::{Exported, Unfit};
 pub use watches::{Alert, Severity, Watch};
 
 use crate::{
-    grammar::Grammar, path::AbsolutePath, pattern::PathPattern, units::show_duration, version::Version,
+    document, grammar::Grammar, path::AbsolutePath, pattern::PathPattern, units::show_duration,
+    version::Version,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +25,6 @@ use windlass_types::{Effect, PluginName};
 
 /// Largest manifest, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
-
-/// Stack for reading one. The parser bounds tables within tables and the parts of one key (80 each),
-/// and both together make a document 6,000 levels deep: past the stack of an ordinary thread, whose
-/// end would be that of the process. Only what is used takes memory.
-const STACK_BYTES: usize = 64 << 20;
 
 /// How much of each thing a manifest may have. Ten times what a large plugin needs, and little enough
 /// that reading a manifest, and asking its rules at each call, stay cheap whoever wrote it.
@@ -104,6 +100,8 @@ pub struct Limits {
     pub output_bytes: u64,
     /// What is kept of each output stream of a program, in bytes.
     pub command_output_bytes: u64,
+    /// Processes and threads of the programs of one operation, at a time.
+    pub processes: u32,
     /// Operations of this plugin at the same time on one node.
     pub concurrency: u32,
 }
@@ -115,6 +113,7 @@ impl Default for Limits {
             cpu_ms: 10_000,
             output_bytes: 16 << 20,
             command_output_bytes: 16 << 20,
+            processes: 512,
             concurrency: 8,
         }
     }
@@ -242,18 +241,7 @@ impl Manifest {
     /// # Errors
     /// With the place of the first thing that is wrong.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
-        let failed = |message: String| {
-            Err(ManifestError { line: 1, column: 1, key: String::new(), message, hint: None })
-        };
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("manifest".into()).stack_size(STACK_BYTES);
-            match thread.spawn_scoped(scope, || read::manifest(text)).map(std::thread::ScopedJoinHandle::join)
-            {
-                Ok(Ok(manifest)) => manifest,
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(error) => failed(format!("can not be read: no thread to read it: {error}")),
-            }
-        })
+        document::read(text, MAX_BYTES, read::manifest)
     }
 
     /// Policy of an operation, by `interface.function`. One that the manifest does not mention

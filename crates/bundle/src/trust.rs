@@ -115,7 +115,7 @@ impl Trust {
     /// # Errors
     /// With the place of the first thing that is wrong.
     pub fn parse(text: &str) -> Result<Trust, TrustError> {
-        Ok(trust(text)?)
+        Ok(document::read(text, MAX_BYTES, trust)?)
     }
 
     /// Whether a bundle may be used at `now_ms` (milliseconds since 1970-01-01 UTC): gives the names
@@ -233,11 +233,7 @@ impl Trust {
     }
 }
 
-fn trust(text: &str) -> Result<Trust, ManifestError> {
-    let mut top = document::parse(if text.len() <= MAX_BYTES { text } else { "" })?;
-    if text.len() > MAX_BYTES {
-        return Err(top.place().error("is larger than 1 MiB"));
-    }
+fn trust(mut top: Table<'_>) -> Result<Trust, ManifestError> {
     let mut keys = BTreeMap::new();
     if let Some(value) = top.take("keys") {
         for (name, value) in value.into_table()?.into_entries(MAX_KEYS)? {

@@ -14,6 +14,7 @@ mod state;
 
 use crate::{
     limits::{LimitPassed, Memory},
+    os::process::Crowd,
     plugin::Plugin,
     state::Store,
     tape::Tape,
@@ -128,6 +129,8 @@ pub(crate) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     pub(crate) memory: Memory,
+    /// The programs of this call.
+    crowd: Arc<Crowd>,
     pub(crate) serving: Serving,
     printed: [print::Printer; 2],
     /// Programs that were started with `spawn`.
@@ -152,7 +155,8 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let memory = Memory::new(serving.plugin.manifest().limits.memory_bytes);
-        State { wasi: wasi.build(), table, memory, serving, printed, spawned: 0 }
+        let crowd = Crowd::new(serving.plugin.manifest().limits.processes as usize);
+        State { wasi: wasi.build(), table, memory, crowd, serving, printed, spawned: 0 }
     }
 
     /// Log what was printed without a newline at its end.

@@ -49,6 +49,7 @@ every = "90s"
             "limit cpu: 10s",
             "limit memory: 64MiB",
             "limit output: 16MiB",
+            "limit processes: 512",
             "operation pool.drop: destroy",
             "operation pool.list: read",
             "probe cpu",

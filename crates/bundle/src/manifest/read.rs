@@ -1,11 +1,11 @@
 //! From the text of a manifest to its types.
 
 use super::{
-    Access, FileRule, Limits, MAX_BYTES, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
-    bounds, lock_params, watches,
+    Access, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule, bounds,
+    lock_params, watches,
 };
 use crate::{
-    document::{self, Table, Value},
+    document::{Table, Value},
     grammar::{
         CharSet, DEFAULT_MAX_LENGTH, Grammar, KINDS, Kind, MAX_ARGS_BYTES, MAX_ELEMENTS, Placeholder,
         Placeholders, is_name, is_placeholder_name,
@@ -31,11 +31,7 @@ const CPU: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from
 const OUTPUT: RangeInclusive<u64> = 1024..=(256 << 20);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(7 * 24 * 3600);
 
-pub(super) fn manifest(text: &str) -> Result<Manifest, ManifestError> {
-    let mut top = document::parse(if text.len() <= MAX_BYTES { text } else { "" })?;
-    if text.len() > MAX_BYTES {
-        return Err(top.place().error(format!("is larger than {}", units::show_size(MAX_BYTES as u64))));
-    }
+pub(super) fn manifest(mut top: Table<'_>) -> Result<Manifest, ManifestError> {
     let name: PluginName = top.require("name")?.parsed(str::parse)?;
     let version = top.require("version")?.parsed(str::parse)?;
     let description = match top.take("description") {
@@ -101,6 +97,9 @@ fn limits(value: Value<'_>) -> Result<Limits, ManifestError> {
     if let Some(value) = table.take("cpu") {
         let cpu = value.parsed(|text| within(units::duration(text)?, &CPU, text, units::show_duration))?;
         limits.cpu_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX);
+    }
+    if let Some(value) = table.take("processes") {
+        limits.processes = u32::try_from(value.integer(1, 16_384)?).unwrap_or(16_384);
     }
     if let Some(value) = table.take("concurrency") {
         limits.concurrency = u32::try_from(value.integer(1, 1024)?).unwrap_or(1024);

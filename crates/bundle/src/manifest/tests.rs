@@ -12,6 +12,7 @@ memory = "32MiB"
 cpu = "2s"
 output = "1MiB"
 command_output = "4MiB"
+processes = 64
 concurrency = 4
 
 [placeholders]
@@ -88,6 +89,7 @@ fn a_full_manifest() {
             cpu_ms: 2000,
             output_bytes: 1 << 20,
             command_output_bytes: 4 << 20,
+            processes: 64,
             concurrency: 4
         }
     );

@@ -146,6 +146,7 @@ impl State {
             stdin: command.stdin.unwrap_or_default(),
             timeout,
             output_cap: usize::try_from(output_cap).unwrap_or(usize::MAX),
+            crowd: self.crowd.clone(),
         };
         Ok(Ok(Allowed { spec, call, entry, real }))
     }

@@ -235,7 +235,12 @@ impl From<ProcessError> for CommandError {
                 CommandError::TimedOut(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
             }
             ProcessError::Cancelled => CommandError::Cancelled,
-            ProcessError::Unsafe { .. } => CommandError::Other(error.to_string()),
+            ProcessError::TooManyProcesses { .. } => {
+                CommandError::Other(format!("{error} (`limits.processes` in the manifest)"))
+            }
+            ProcessError::Unsafe { .. } | ProcessError::TooManyPrograms => {
+                CommandError::Other(error.to_string())
+            }
             ProcessError::Io { ref source, .. } => CommandError::Other(format!("{error}: {source}")),
         }
     }

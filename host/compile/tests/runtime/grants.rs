@@ -21,11 +21,26 @@ async fn a_denial_names_what_was_missing_and_is_in_the_trace() {
             "commands.sleep.allow",
         ),
         ("act.spawn", json!({ "program": "rm", "args": ["x"] }), "commands.spawn", "[commands.rm]"),
+        // An option where an operand was promised, one more than that, and what ends a line or a string.
+        ("act.run", json!({ "program": "sleep", "args": ["1", "--help"] }), "commands.run", "`end`"),
+        ("act.run", json!({ "program": "printf", "args": ["-v"] }), "commands.run", "{text}"),
+        ("act.run", json!({ "program": "printf", "args": ["a\nb"] }), "commands.run", "{text}"),
+        ("act.run", json!({ "program": "printf", "args": ["a\0b"] }), "commands.run", "NUL"),
+        ("act.run", json!({ "program": "printf\0x", "args": ["a"] }), "commands.run", "[commands."),
+        ("act.run", json!({ "program": "../bin/sh", "args": ["a"] }), "commands.run", "[commands."),
+        ("act.run", json!({ "program": "/bin/sh", "args": ["a"] }), "commands.run", "[commands."),
         // A change within an operation that only reads.
         ("act.run", json!({ "program": "touch", "args": [never] }), "commands.run", "effect"),
         ("act.probe", json!({ "granted": false }), "probes.memory", "probes"),
         ("act.read-file", json!({ "path": "/etc/passwd" }), "files.read", "[[files]]"),
         ("act.read-file", json!({ "path": format!("{SCRATCH}/../../etc/passwd") }), "files.read", ".."),
+        ("act.read-file", json!({ "path": "/proc/self/root/etc/passwd" }), "files.read", "[[files]]"),
+        (
+            "act.read-file",
+            json!({ "path": format!("{SCRATCH}/x\0/../../etc/passwd") }),
+            "files.read",
+            "control",
+        ),
         ("act.write-file", json!({ "path": "/etc/never", "content": "x" }), "files.write", "[[files]]"),
     ] {
         let report = world.call(operation, args.clone()).await;
@@ -40,6 +55,21 @@ async fn a_denial_names_what_was_missing_and_is_in_the_trace() {
         assert_eq!(report.trace[0].function, capability);
     }
     assert!(!std::path::Path::new(&never).exists());
+}
+
+/// A plugin has no way to give a program an environment; what the agent has is not handed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_get_no_environment_of_anybody() {
+    let world = World::new().await;
+    let value = world.outcome("act.run", json!({ "program": "sh", "args": ["-c", "env | sort"] })).await;
+    let printed = value["value"][1].as_str().unwrap_or_default();
+    let names: Vec<&str> = printed.lines().filter_map(|line| line.split('=').next()).collect();
+    // The shell itself adds PWD, and some `_`.
+    assert_eq!(
+        names.iter().filter(|name| **name != "_").collect::<Vec<_>>(),
+        [&"LC_ALL", &"PATH", &"PWD"],
+        "{value}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Every limit ends the operation that passed it, says which one it was, and harms nothing else.
 
-use crate::world::{World, bundle, json_of, with_manifest};
+use crate::world::{World, bundle, json_of, sleepers, until, with_manifest};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use windlass_bundle::NodePolicy;
@@ -120,6 +120,35 @@ async fn a_program_that_prints_without_end() {
         panic!("{:?}", report.trace);
     };
     assert_eq!((*stdout_bytes, *exit), (38_888_896, Some(0)), "{path:?}");
+}
+
+/// Each would stop by itself, at a thousand sleepers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_granted_command_that_forks_without_end() {
+    let world = World::new().await;
+    let nap = format!("4321.{}", std::process::id());
+    for start in ["sleep", "setsid sleep", "env -i setsid sleep"] {
+        let bomb = format!("i=0; while [ $i -lt 1000 ]; do {start} {nap} & i=$((i+1)); done; wait");
+        let report = world.call("act.run", json!({ "program": "sh", "args": ["-c", bomb] })).await;
+        let value = json_of(&report);
+        assert_eq!(value["status"], "failed", "{value}");
+        let error = value["error"].as_str().unwrap_or_default();
+        assert!(error.contains("more than 64 processes") && error.contains("limits.processes"), "{value}");
+        assert_eq!(sleepers(&nap), 0, "{start}");
+    }
+    // The plugin goes on to be good for what it is.
+    assert!(world.call("act.run", json!({ "program": "printf", "args": ["x"] })).await.outcome.is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_programs_without_end() {
+    let world = World::new().await;
+    let report =
+        world.call("act.spawn-many", json!({ "program": "sleep", "args": ["5432"], "count": 1000 })).await;
+    let value = json_of(&report);
+    assert_eq!(value["value"][0], 32, "{value}");
+    assert!(value["value"][1].as_str().is_some_and(|why| why.contains("32 programs at a time")), "{value}");
+    until("all are ended", || (sleepers("5432") == 0).then_some(())).await;
 }
 
 #[tokio::test]

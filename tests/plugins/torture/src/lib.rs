@@ -105,6 +105,17 @@ impl act::Guest for Torture {
         process.wait().map(|status| (code(status), bytes)).map_err(|error| format!("{error:?}"))
     }
 
+    fn spawn_many(program: String, args: Vec<String>, count: u32) -> (u32, Option<String>) {
+        let mut running = Vec::new();
+        for started in 0..count {
+            match commands::spawn(&command(program.clone(), args.clone())) {
+                Ok(process) => running.push(process),
+                Err(error) => return (started, Some(format!("{error:?}"))),
+            }
+        }
+        (count, None)
+    }
+
     fn sleep(seconds: u32) -> Result<(), String> {
         sleep(seconds)
     }

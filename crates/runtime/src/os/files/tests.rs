@@ -133,6 +133,22 @@ fn links_out_of_the_root_are_refused_wherever_they_stand() {
     assert!(!tree.0.path().join("new").exists());
 }
 
+/// Even a grant of all of `/proc` is one of what the kernel tells there, not of where its links lead.
+#[test]
+fn links_of_proc_lead_nowhere() {
+    let open = std::fs::File::open("/etc/passwd").unwrap();
+    let open = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));
+    for path in ["self/root/etc/passwd", "self/cwd/Cargo.toml", "self/exe", "1/root/etc/passwd", &open] {
+        let place = Place::new("/proc", path);
+        let following = Place::new("/proc", path).follow_links(Arc::new(|_: &Path| true));
+        for place in [place, following] {
+            // Denied here, or by the kernel where a link of /proc may not be read at all.
+            read(&place, 1 << 20).unwrap_err();
+            write(&place, b"x", None).unwrap_err();
+        }
+    }
+}
+
 #[test]
 fn paths_with_dots_or_roots_are_refused() {
     let tree = Tree::new();

@@ -27,6 +27,8 @@ pub(super) struct Process {
     pub parent: i32,
     pub session: i32,
     pub zombie: bool,
+    /// At least 1.
+    pub threads: usize,
     /// Start in clock ticks since boot: with the pid it tells processes apart.
     pub started: u64,
 }
@@ -41,9 +43,12 @@ impl Process {
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
         let session = fields.nth(1)?.parse().ok()?;
-        // State is the third field, session the sixth, and the start the 22nd.
-        let started = fields.nth(15)?.parse().ok()?;
-        Some(Process { pid: pid.parse().ok()?, parent, session, zombie: matches!(state, "Z" | "X"), started })
+        // State is the third field, session the sixth, the number of threads the 20th, and the start
+        // the 22nd.
+        let threads = fields.nth(13)?.parse::<usize>().ok()?.max(1);
+        let started = fields.nth(1)?.parse().ok()?;
+        let zombie = matches!(state, "Z" | "X");
+        Some(Process { pid: pid.parse().ok()?, parent, session, zombie, threads, started })
     }
 
     fn read(pid: i32) -> Option<Process> {
@@ -134,9 +139,9 @@ impl Snapshot {
             .filter(move |process| !process.zombie && mark_of(process.pid).is_some_and(&whose))
     }
 
-    #[cfg(test)]
-    pub fn has(&self, pid: i32) -> bool {
-        self.processes.iter().any(|process| process.pid == pid)
+    /// The process of this number.
+    pub fn get(&self, pid: i32) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
     }
 
     /// True for a process that only the agent can reap.
@@ -151,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn process(pid: i32, parent: i32, session: i32) -> Process {
-        Process { pid, parent, session, zombie: false, started: 0 }
+        Process { pid, parent, session, zombie: false, threads: 1, started: 0 }
     }
 
     #[test]
@@ -179,10 +184,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_blanks_does_not_confuse() {
-        let line = "4711 (a ) Z 1 (b) S 17 4711 4700 0 -1 4194560 91 0 0 0 1 2 3 4 20 0 1 0 98765 1 2 3";
+        let line = "4711 (a ) Z 1 (b) S 17 4711 4700 0 -1 4194560 91 0 0 0 1 2 3 4 20 0 7 0 98765 1 2 3";
         assert_eq!(
             Process::parse(line),
-            Some(Process { pid: 4711, parent: 17, session: 4700, zombie: false, started: 98765 })
+            Some(Process { pid: 4711, parent: 17, session: 4700, zombie: false, threads: 7, started: 98765 })
         );
     }
 

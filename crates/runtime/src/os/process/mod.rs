@@ -3,6 +3,7 @@
 //! - `program`: is it safe to run? First path that exists, owned by root, writable by nobody else.
 //! - `child`: what it gets: two variables, `/`, three streams, a session of its own, no core files.
 //! - `family`: who belongs to it, also what became a daemon.
+//! - `crowd`: how many that may be, and the end of those that fork without end.
 //! - `reaper`: the thread that ends it and all of these, and reaps them.
 //! - `running`: the program as the caller sees it, with time limit and cancellation.
 //!
@@ -15,6 +16,7 @@
 //! this process a child subreaper, for good.
 
 mod child;
+mod crowd;
 mod family;
 mod program;
 mod reaper;
@@ -23,9 +25,10 @@ mod running;
 mod tests;
 
 pub use child::own;
+pub use crowd::{Crowd, MAX_PROGRAMS};
 pub use running::Running;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// A program to run.
@@ -41,6 +44,8 @@ pub struct Spec {
     pub timeout: Duration,
     /// Bytes of each output stream that [`run`] keeps.
     pub output_cap: usize,
+    /// The operation it is run for.
+    pub crowd: Arc<Crowd>,
 }
 
 /// How a program ended.
@@ -116,6 +121,16 @@ pub enum ProcessError {
     /// It was cancelled; it and its children were ended.
     #[error("cancelled")]
     Cancelled,
+    /// The programs of its operation had more processes and threads than they may; all of them were
+    /// ended.
+    #[error("more than {max} processes and threads at a time; all of them were ended")]
+    TooManyProcesses {
+        /// How many they may have.
+        max: usize,
+    },
+    /// Its operation runs as many programs as it may.
+    #[error("an operation runs {MAX_PROGRAMS} programs at a time at most")]
+    TooManyPrograms,
     /// A system call failed.
     #[error("{what}")]
     Io {

@@ -8,10 +8,13 @@
 //! program itself is reaped last, so that the number of its process group is not given to another
 //! in between. Some can't be killed: those in an uninterruptible wait, as on a pool whose devices
 //! hang. They are not waited for: the answer says so, and the thread goes on looking for their end.
+//!
+//! It also watches how many there are while they run: see the module `crowd`.
 
 use super::{
     ProcessError, Status,
     child::Child,
+    crowd::{Crowd, Watch, Watched},
     family::{Process, Snapshot},
 };
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -40,13 +43,15 @@ pub(super) struct Ended {
     pub stuck: Vec<i32>,
 }
 
-struct Order {
-    child: Arc<Child>,
-    answer: oneshot::Sender<Ended>,
+enum Order {
+    /// End a program.
+    End { child: Arc<Child>, answer: oneshot::Sender<Ended> },
+    /// Count a program, as long as somebody holds it.
+    Watch(Watched),
 }
 
 /// Unbounded, because the end of a program may not wait for anything; there are never more orders
-/// than programs.
+/// than two for each program.
 type Orders = mpsc::Sender<Order>;
 
 fn orders() -> Result<&'static Orders, &'static str> {
@@ -58,7 +63,12 @@ fn orders() -> Result<&'static Orders, &'static str> {
             let (sender, receiver) = mpsc::channel();
             thread::Builder::new()
                 .name("windlass-reaper".into())
-                .spawn(move || Reaper { orders: receiver, endings: Vec::new() }.run())
+                .spawn(move || {
+                    // What ends a fork bomb has to run beside one. Without the right to it (the agent
+                    // is not root) it takes its turn among all of them.
+                    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -20);
+                    Reaper { orders: receiver, endings: Vec::new(), watch: Watch::new() }.run();
+                })
                 .map_err(|error| format!("starting the thread that ends programs: {error}"))?;
             Ok(sender)
         })
@@ -79,26 +89,35 @@ pub(super) fn end(child: Arc<Child>) -> oneshot::Receiver<Ended> {
     let (answer, receiver) = oneshot::channel();
     if let Ok(orders) = orders() {
         // The thread lives as long as the process.
-        let _ = orders.send(Order { child, answer });
+        let _ = orders.send(Order::End { child, answer });
     }
     receiver
+}
+
+/// Count a program and its offspring from now on.
+pub(super) fn watch(child: &Arc<Child>, crowd: Arc<Crowd>) {
+    if let Ok(orders) = orders() {
+        let _ = orders.send(Order::Watch(Watched { child: Arc::downgrade(child), crowd }));
+    }
 }
 
 struct Reaper {
     orders: mpsc::Receiver<Order>,
     endings: Vec<Ending>,
+    watch: Watch,
 }
 
 impl Reaper {
     fn run(mut self) {
         loop {
-            let next = self.endings.iter().map(|ending| ending.look_at).min();
+            let next = self.endings.iter().map(|ending| ending.look_at).chain(self.watch.next()).min();
             let order = match next {
                 None => self.orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
                 Some(at) => self.orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
-                Ok(order) => self.endings.push(Ending::new(order)),
+                Ok(Order::End { child, answer }) => self.endings.push(Ending::new(child, answer)),
+                Ok(Order::Watch(watched)) => self.watch.add(watched),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
@@ -109,8 +128,12 @@ impl Reaper {
                 ending.program_ended = ending.child.has_ended();
                 due = true;
             }
-            if due {
+            let count = self.watch.is_due(now);
+            if due || count {
                 let snapshot = Snapshot::take();
+                if count {
+                    self.watch.look(&snapshot, now);
+                }
                 self.endings.retain_mut(|ending| ending.look_at > now || !ending.look(&snapshot, now));
             }
         }
@@ -132,10 +155,10 @@ struct Ending {
 }
 
 impl Ending {
-    fn new(order: Order) -> Ending {
+    fn new(child: Arc<Child>, answer: oneshot::Sender<Ended>) -> Ending {
         Ending {
-            child: order.child,
-            answer: Some(order.answer),
+            child,
+            answer: Some(answer),
             term_at: None,
             kill_at: None,
             program_ended: false,
@@ -228,7 +251,7 @@ impl Ending {
     }
 }
 
-fn reap(process: &Process) {
+pub(super) fn reap(process: &Process) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     // An orphan that became ours: it is a zombie of this family, so nobody else waits for it.
     let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);

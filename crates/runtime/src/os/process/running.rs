@@ -3,6 +3,7 @@
 use super::{
     Chunk, OutputStream, ProcessError, Spec, Status,
     child::{self, Child, ExitFd, Started},
+    crowd::Entered,
     reaper::{self, Ended},
 };
 use rustix::fd::OwnedFd;
@@ -47,6 +48,7 @@ pub struct Running {
     stderr: Option<pipe::Receiver>,
     state: State,
     broken_off: Option<BrokenOff>,
+    entered: Entered,
 }
 
 /// How far it is.
@@ -82,6 +84,7 @@ enum Event {
 impl Running {
     pub(super) async fn start(spec: Spec, cancel: CancellationToken) -> Result<Running, ProcessError> {
         let begun = Instant::now();
+        let entered = spec.crowd.enter()?;
         // Looking at files and forking may block. Should this future be dropped meanwhile, the
         // program is ended where its `Started` is.
         let (spec, started) = tokio::task::spawn_blocking(move || {
@@ -90,12 +93,13 @@ impl Running {
         })
         .await
         .map_err(|error| failed("starting a program", io::Error::other(error)))?;
-        Running::attach(spec, started?, cancel, begun)
+        Running::attach(spec, started?, entered, cancel, begun)
     }
 
     fn attach(
         spec: Spec,
         mut started: Started,
+        entered: Entered,
         cancel: CancellationToken,
         begun: Instant,
     ) -> Result<Running, ProcessError> {
@@ -108,6 +112,7 @@ impl Running {
         let Some(child) = started.take() else {
             return Err(failed("starting a program", io::Error::other("it was taken already")));
         };
+        reaper::watch(&child, entered.crowd().clone());
         #[expect(unsafe_code, reason = "tokio can't know that the descriptor stays open")]
         // SAFETY: the descriptor is owned by the child, is never replaced in it, and the `AsyncFd`
         // holds a reference to the child.
@@ -134,6 +139,7 @@ impl Running {
             stderr,
             state: State::Runs,
             broken_off: None,
+            entered,
         })
     }
 
@@ -213,6 +219,9 @@ impl Running {
 
     /// The error of a program that was broken off and has ended.
     fn check(&self) -> Result<(), ProcessError> {
+        if let State::Over(..) = &self.state {
+            self.entered.crowd().check()?;
+        }
         match (&self.state, self.broken_off) {
             (State::Over(..), Some(BrokenOff::TimedOut)) => Err(ProcessError::TimedOut(self.timeout)),
             (State::Over(..), Some(BrokenOff::Cancelled)) => Err(ProcessError::Cancelled),

@@ -15,6 +15,7 @@ fn shell(script: &str) -> Spec {
         stdin: Vec::new(),
         timeout: Duration::from_secs(60),
         output_cap: 1 << 20,
+        crowd: Crowd::new(512),
     }
 }
 
@@ -241,7 +242,7 @@ async fn orphans_are_reaped() {
     assert_eq!(running.wait().await.unwrap(), Status::Code(0));
     let snapshot = family::Snapshot::take();
     assert_eq!(snapshot.family(leader, mark), Vec::<&family::Process>::new());
-    assert!(!snapshot.has(leader), "the program itself is reaped too");
+    assert!(snapshot.get(leader).is_none(), "the program itself is reaped too");
 }
 
 #[tokio::test]
@@ -291,4 +292,89 @@ async fn many_at_once() {
     for (number, task) in tasks.into_iter().enumerate() {
         assert_eq!(text(&task.await.unwrap().stdout), format!("{number}\n"));
     }
+}
+
+/// Runs a program that goes on forking, and how many there were of it at most.
+async fn explode(script: &str, max: usize, nap: &str) -> (Result<Finished, ProcessError>, usize) {
+    let spec = Spec { crowd: Crowd::new(max), ..shell(script) };
+    let cancel = CancellationToken::new();
+    let run = run(spec, &cancel);
+    tokio::pin!(run);
+    let mut most = 0;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut run => break ended,
+            () = tokio::time::sleep(Duration::from_millis(50)) => most = most.max(with_argument(nap).len()),
+        }
+    };
+    (ended, most)
+}
+
+/// Every bomb here is one that would stop by itself: at 2,000 sleepers, or at 2,047 shells.
+#[tokio::test]
+async fn a_fork_bomb_is_ended() {
+    let bombs = [
+        ("in a row", "i=0; while [ $i -lt 2000 ]; do sleep NAP & i=$((i+1)); done; wait"),
+        ("as a tree", "f() { [ $1 -eq 0 ] && exec sleep NAP; f $(($1-1)) & f $(($1-1)) & wait; }; f 10"),
+        ("in sessions", "i=0; while [ $i -lt 2000 ]; do setsid sleep NAP & i=$((i+1)); done; wait"),
+        ("as orphans", "i=0; while [ $i -lt 2000 ]; do (setsid sleep NAP &) ; i=$((i+1)); done; wait"),
+        (
+            "as orphans of nobody",
+            "i=0; while [ $i -lt 2000 ]; do (env -i setsid sh -c 'sleep NAP & exit' &) ; i=$((i+1)); done",
+        ),
+        (
+            "in threads of its end",
+            "for i in 1 2 3 4; do (sh -c 'i=0; while [ $i -lt 500 ]; do sleep NAP & i=$((i+1)); done; wait' &) ; done; exit 0",
+        ),
+    ];
+    for (how, script) in bombs {
+        let nap = unique_nap();
+        let (ended, most) = explode(&script.replace("NAP", &nap), 100, &nap).await;
+        assert!(
+            matches!(ended, Err(ProcessError::TooManyProcesses { max: 100 })),
+            "{how}: {ended:?}, {most} at most"
+        );
+        assert!(most < 1500, "{how}: {most} were there at a time");
+        assert_eq!(with_argument(&nap), Vec::<String>::new(), "{how}: all are gone when it returns");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_starts_too_much_starts_nothing_more() {
+    let crowd = Crowd::new(20);
+    let cancel = CancellationToken::new();
+    let spec = |script: &str| Spec { crowd: crowd.clone(), ..shell(script) };
+    let nap = unique_nap();
+    let mut innocent = spawn(spec(&format!("exec sleep {nap}")), &cancel).await.unwrap();
+    let bomb = run(spec("for i in $(seq 40); do sleep 60 & done; wait"), &cancel).await;
+    assert!(matches!(bomb, Err(ProcessError::TooManyProcesses { max: 20 })), "{bomb:?}");
+    // They are counted, and ended, together.
+    assert!(matches!(innocent.wait().await, Err(ProcessError::TooManyProcesses { .. })));
+    let late = run(spec("exit 0"), &cancel).await;
+    assert!(matches!(late, Err(ProcessError::TooManyProcesses { .. })), "{late:?}");
+}
+
+#[tokio::test]
+async fn programs_at_a_time_are_limited() {
+    let crowd = Crowd::new(512);
+    let cancel = CancellationToken::new();
+    let nap = unique_nap();
+    let spec = || Spec { crowd: crowd.clone(), ..shell(&format!("exec sleep {nap}")) };
+    let mut running = Vec::new();
+    for _ in 0..MAX_PROGRAMS {
+        running.push(spawn(spec(), &cancel).await.unwrap());
+    }
+    assert!(matches!(spawn(spec(), &cancel).await, Err(ProcessError::TooManyPrograms)));
+    running.pop();
+    running.push(spawn(spec(), &cancel).await.unwrap());
+    drop(running);
+    until_gone(&nap).await;
+}
+
+/// What is below the limit runs to its end.
+#[tokio::test]
+async fn many_processes_are_no_bomb() {
+    let script = "for i in $(seq 90); do sleep 0.5 & done; wait; echo ok";
+    let spec = Spec { crowd: Crowd::new(100), ..shell(script) };
+    assert_eq!(text(&finish(spec).await.stdout), "ok\n");
 }
