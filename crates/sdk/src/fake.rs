@@ -285,9 +285,18 @@ impl Host {
     }
 }
 
+/// Probes.
+impl Host {
+    /// The plugin asks a probe by the name of its function, which must be said to fail next:
+    /// `.probe("pressure").fails(ProbeError::Unsupported(…))`.
+    pub fn probe(self, name: impl Into<String>) -> Host {
+        self.expect(Call::Probe(name.into()), Answer::Done)
+    }
+}
+
 macro_rules! probes {
     ($($name:ident $variant:ident $answer:ty;)+) => {
-        /// Probes. To fail, they need no answer first: [`Host::probe`].
+        /// Probes that answer.
         impl Host {$(
             #[doc = concat!("The plugin asks the probe `", stringify!($name), "`, and is told this.")]
             pub fn $name(self, answer: $answer) -> Host {
@@ -309,12 +318,6 @@ probes! {
 
 /// State.
 impl Host {
-    /// The plugin asks a probe by the name of its function, which must be said to fail next:
-    /// `.probe("pressure").fails(ProbeError::Unsupported(…))`.
-    pub fn probe(self, name: impl Into<String>) -> Host {
-        self.expect(Call::Probe(name.into()), Answer::Done)
-    }
-
     /// The plugin gets a value of its store.
     pub fn get_state<V: AsRef<[u8]>>(self, key: impl Into<String>, value: Option<V>) -> Host {
         let value = value.map(|value| value.as_ref().to_vec());
