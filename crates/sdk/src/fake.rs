@@ -211,9 +211,9 @@ impl Host {
         self
     }
 
-    /// The call before fails so: a [`CommandError`](crate::CommandError), a
-    /// [`FileError`](crate::files::FileError), a [`ProbeError`](crate::probes::ProbeError) or a
-    /// [`StateError`](crate::state::StateError).
+    /// The call before fails so: a [`CommandError`], a
+    /// [`FileError`], a [`ProbeError`] or a
+    /// [`StateError`].
     pub fn fails(mut self, error: impl Into<Failure>) -> Host {
         let step = self.last("fails");
         let error = error.into();

@@ -3,14 +3,36 @@
 //! A plugin is a folder with `wit/` (what it offers), `plugin.toml` (what it may touch) and a crate.
 //! One line makes Rust of the WIT, and the operations are functions:
 //!
-//! ```ignore
+//! ```
+//! # /*
 //! windlass_sdk::plugin!();
+//! # */ windlass_sdk::plugin!("tests/wit");
 //!
-//! use api::disk::{FilesystemUsage, Guest, UsageError};
+//! use api::disk::{Guest, UsageError};
+//! use windlass_sdk::{Command, Error};
 //!
 //! impl Guest for Plugin {
-//!     fn usage(path: String) -> Result<FilesystemUsage, UsageError> { … }
+//!     fn available(path: String) -> Result<u64, UsageError> {
+//!         let output = Command::new("df").args(["-B1", "--output=avail"]).arg(path).run()?.success()?;
+//!         let bytes = output.lines()?.last().and_then(|line| line.trim().parse().ok());
+//!         bytes.ok_or_else(|| UsageError::Failed("df printed no number".into()))
+//!     }
 //! }
+//!
+//! impl From<Error> for UsageError {
+//!     fn from(error: Error) -> Self {
+//!         match error {
+//!             Error::Denied(why) => Self::Denied(why),
+//!             other => Self::Failed(other.to_string()),
+//!         }
+//!     }
+//! }
+//! # fn main() {
+//! # let df = || windlass_sdk::fake::Host::new().command("df", ["-B1", "--output=avail", "/"]);
+//! # assert_eq!(df().prints("Avail\n42\n").run(|| Plugin::available("/".into())), Ok(42));
+//! # let denied = df().denied("no rule").run(|| Plugin::available("/".into()));
+//! # assert_eq!(denied, Err(UsageError::Denied("no rule".into())));
+//! # }
 //! ```
 //!
 //! Inside, the host is asked through this crate:
@@ -65,13 +87,5 @@ pub use error::{Error, Exit};
 ///   compiling for wasm.
 ///
 /// The crate must be of the type `cdylib` (`rlib` beside it for tests in `tests/`), and is compiled
-/// for `wasm32-wasip2`.
-///
-/// ```ignore
-/// windlass_sdk::plugin!();
-///
-/// impl api::pool::Guest for Plugin {
-///     fn list() -> Result<Vec<api::pool::Summary>, api::pool::Error> { … }
-/// }
-/// ```
+/// for `wasm32-wasip2`. See the example [above](crate).
 pub use windlass_sdk_macros::plugin;
