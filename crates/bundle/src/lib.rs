@@ -21,7 +21,7 @@ pub mod policy;
 pub mod read;
 pub mod signature;
 pub mod trust;
-mod units;
+pub mod units;
 pub mod version;
 
 pub use approval::Approval;

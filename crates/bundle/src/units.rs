@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 /// Read `500ms`, `10s`, `2m` or `1h`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// With what is wrong with the text, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let unit_ms = match unit {
         "ms" => 1,
@@ -20,7 +23,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Read `4096B`, `64KiB`, `64MiB` or `1GiB`.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// With what is wrong with the text, in words.
+pub fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text);
     let unit_bytes = match unit {
         "B" => 1,
@@ -52,7 +58,7 @@ fn scaled(text: &str, number: &str, unit: u64) -> Result<u64, String> {
 }
 
 /// A duration as a manifest would write it.
-pub(crate) fn show_duration(duration: Duration) -> String {
+pub fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match () {
         () if ms == 0 => "0s".into(),
@@ -64,7 +70,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
 }
 
 /// A size as a manifest would write it.
-pub(crate) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     match () {
         () if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         () if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
