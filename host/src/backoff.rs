@@ -24,6 +24,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// One that has counted so many failures.
+    pub fn after(failures: u32) -> Self {
+        Backoff { failures }
+    }
+
     /// A connection worked: begin anew.
     pub fn reset(&mut self) {
         self.failures = 0;

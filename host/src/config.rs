@@ -4,6 +4,10 @@
 //! nobody looks twice. Unknown keys are errors, since a misspelt limit that is silently ignored is
 //! worse than a host that does not start.
 
+mod bundles;
+
+pub use bundles::{BundleSettings, DEFAULT_TRUST_FILE};
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{
@@ -24,6 +28,9 @@ pub const ENROLL_PORT: u16 = 7402;
 pub const MAX_WORKERS: usize = windlass_runtime::engine::MAX_INSTANCES as usize;
 /// The name that is looked up when no master is configured.
 pub const DEFAULT_MASTER: &str = "windlass-master";
+
+/// Folder of compiled plugins in `state_dir`.
+const COMPILED: &str = "compiled";
 
 /// Why a configuration is no good.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,8 @@ pub struct Config {
     pub compile_helper: PathBuf,
     /// Compiled plugins, a folder that only the host's user can open.
     pub compiled_dir: PathBuf,
+    /// What is accepted of the bundles that a master wants here.
+    pub bundles: BundleSettings,
     /// Operations that run at once.
     pub workers: usize,
     /// Accepted operations that may wait for a worker.
@@ -176,6 +185,10 @@ struct File {
     plugins_dir: Option<PathBuf>,
     compile_helper: Option<PathBuf>,
     compiled_dir: Option<PathBuf>,
+    trust_file: Option<PathBuf>,
+    allow_unsigned: Option<bool>,
+    #[serde(default)]
+    bundles: bundles::Table,
     workers: Option<usize>,
     queue: Option<usize>,
     drain_seconds: Option<u64>,
@@ -288,6 +301,9 @@ impl Config {
             (None, None) => None,
         };
 
+        let bundles = bundles::settings(file.trust_file.map(absolute), file.allow_unsigned, file.bundles)
+            .map_err(|(key, message)| wrong(key, message))?;
+
         let mut plugins = BTreeMap::new();
         for (name, settings) in file.plugins {
             let parsed = name
@@ -311,13 +327,14 @@ impl Config {
             name,
             masters,
             authority,
-            compiled_dir: file.compiled_dir.map_or_else(|| state_dir.join("compiled"), absolute),
+            compiled_dir: file.compiled_dir.map_or_else(|| state_dir.join(COMPILED), absolute),
             state_dir,
             plugins_dir: file.plugins_dir.map(absolute),
             compile_helper: match file.compile_helper {
                 Some(path) => absolute(path),
                 None => beside_executable("windlass-compile"),
             },
+            bundles,
             workers,
             queue,
             drain: Duration::from_secs(drain),
@@ -325,6 +342,11 @@ impl Config {
             log: file.log,
             join_token,
         })
+    }
+
+    /// Where compiled plugins are unless told: no other host keeps any there.
+    pub fn default_compiled_dir(&self) -> PathBuf {
+        self.state_dir.join(COMPILED)
     }
 
     /// Settings of a plugin; the defaults where the file says nothing.

@@ -24,6 +24,29 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.state_dir, Path::new("/var/lib/windlass-host"));
     assert!(config.plugins_dir.is_none());
     assert!(config.compile_helper.ends_with("windlass-compile"));
+    assert_eq!(config.bundles, BundleSettings::default());
+    assert_eq!(config.bundles.trust_file, Path::new("/etc/windlass/trust.toml"));
+}
+
+#[test]
+fn bundles_have_limits() {
+    let bundles =
+        with_pin("trust_file = \"t.toml\"\nallow_unsigned = true\n[bundles]\nfailure_budget = 5\nprobation = \"90s\"\nkeep_free = \"1GiB\"")
+            .unwrap()
+            .bundles;
+    let expected = BundleSettings {
+        trust_file: "/etc/windlass/t.toml".into(),
+        allow_unsigned: true,
+        failure_budget: 5,
+        probation: Duration::from_secs(90),
+        keep_free: 1 << 30,
+    };
+    assert_eq!(bundles, expected);
+    assert!(message("[bundles]\nfailure_budget = 0").contains("key `bundles.failure_budget`"));
+    assert!(message("[bundles]\nprobation = \"10\"").contains("`10` is not a duration"));
+    assert!(message("[bundles]\nprobation = \"721h\"").contains("more than 30 days"));
+    assert!(message("[bundles]\nkeep_free = \"1GB\"").contains("key `bundles.keep_free`"));
+    assert!(message("[bundles]\nbudget = 1").contains("unknown field `budget`"));
 }
 
 #[test]
@@ -54,7 +77,8 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
         message("worker = 3"),
         "`/etc/windlass/host.toml` line 3: unknown field `worker`, expected one of `name`, `masters`, \
          `ca_fingerprint`, `ca_file`, `state_dir`, `plugins_dir`, `compile_helper`, `compiled_dir`, \
-         `workers`, `queue`, `drain_seconds`, `join_token`, `join_token_file`, `log`, `plugins`; did you mean `workers`?"
+         `trust_file`, `allow_unsigned`, `bundles`, `workers`, `queue`, `drain_seconds`, `join_token`, \
+         `join_token_file`, `log`, `plugins`; did you mean `workers`?"
     );
     assert!(message("[[masters]]\nhots = \"x\"").contains("line 4"));
     assert!(message("[plugins.zfs]\nconfiguraton = {}").contains("did you mean `configuration`?"));
@@ -135,6 +159,7 @@ fn the_example_is_good_as_it_is_and_with_every_key_in_use() {
     let least = parse(example).unwrap();
     assert_eq!((config.workers, config.queue, config.drain), (least.workers, least.queue, least.drain));
     assert_eq!((config.state_dir, config.log.level), (least.state_dir, least.log.level));
+    assert_eq!(config.bundles, least.bundles);
 }
 
 fn is_key(text: &str) -> bool {

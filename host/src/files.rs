@@ -20,9 +20,15 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> std::io::Resu
         _ => {}
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // Half a file takes room that may be what is missing.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(error);
+    }
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
         _ => Ok(()),

@@ -6,9 +6,11 @@
 //!   [`explain`]: which address next, how long to wait, and what went wrong.
 //! * [`jobs`]: running operations: workers, queue, cancel, results. [`journal`]: what was promised, on disk.
 //! * [`engine`]: what it needs of whatever runs plugins; [`plugins`]: that on the runtime.
+//! * [`bundles`]: plugins that a master wants here: fetched, verified, installed, and taken back.
 //! * [`facts`]: what this node is. [`check`]: what `windlass-host check` looks at.
 
 pub mod backoff;
+pub mod bundles;
 pub mod check;
 pub mod config;
 pub mod credentials;

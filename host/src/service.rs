@@ -2,6 +2,7 @@
 
 use crate::{
     backoff::Backoff,
+    bundles::{BundlesError, Interrupted},
     config::Config,
     credentials::{Certificate, CredentialError, Credentials},
     endpoints::Rotation,
@@ -11,7 +12,7 @@ use crate::{
     facts::{Facts, REFRESH},
     files,
     jobs::{Jobs, outbox::Outbox, pool::Pool},
-    journal::{Journal, JournalError, Retention},
+    journal::{Entry, Journal, JournalError, Recovered, Retention},
     session::{Link, State},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -38,7 +39,21 @@ pub enum HostError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
+    Bundles(#[from] BundlesError),
+    #[error(transparent)]
     Credentials(#[from] CredentialError),
+}
+
+/// What ran when an earlier process ended.
+fn interrupted(recovered: &Recovered) -> Vec<Interrupted> {
+    let ran = |entry: &Entry| {
+        Some(Interrupted {
+            digest: entry.plugin_digest.parse().ok()?,
+            operation: entry.operation.clone(),
+            accepted_ms: entry.accepted_ms,
+        })
+    };
+    recovered.started.iter().filter_map(|(_, entry)| ran(entry)).collect()
 }
 
 /// A host that is ready to run.
@@ -82,6 +97,7 @@ impl Host {
             Pool::new(config.workers, config.queue),
             engine.clone(),
         );
+        engine.begin(interrupted(&recovered)).await?;
         jobs.recover(recovered).await;
         Ok(Host {
             config,

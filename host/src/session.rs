@@ -6,6 +6,7 @@
 //! when nothing came for three heartbeats, or when the host shuts down.
 
 use crate::{
+    bundles::Master,
     credentials::{Certificate, Credentials},
     endpoints::Endpoint,
     engine::Engine,
@@ -112,7 +113,6 @@ type Renewal<'a> = Pin<Box<dyn Future<Output = Result<Certificate, Problem>> + S
 enum Control {
     Beat(Heartbeat),
     Source(Digest),
-    Inventory,
     Facts,
     Goodbye,
 }
@@ -128,6 +128,7 @@ impl Link {
         let peer = endpoint.to_string();
         let mut welcomed = None;
         let problem = self.talk(channel, &peer, certificate, &mut welcomed).await;
+        self.engine.blobs(None);
         self.state.send_replace(State::Problem(problem.clone()));
         self.outbox.close();
         Ended { problem, up: welcomed.map(|at| at.elapsed()) }
@@ -145,6 +146,8 @@ impl Link {
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         // First the box, then the lists: what happens in between is in the box.
         self.outbox.open();
+        // The same for the inventory: it is told again if it changes after Hello was made.
+        let inventory = self.engine.changes();
         let (transport, messages) = mpsc::channel(TRANSPORT);
         if transport.send(message(Kind::Hello(self.hello()))).await.is_err() {
             return Problem::new(Remedy::Retry, "the transport is gone", "");
@@ -186,10 +189,11 @@ impl Link {
         }
         self.state.send_replace(State::Connected(peer.to_owned()));
         self.jobs.say_all();
+        self.engine.blobs(Some(Arc::new(Master::new(client.clone()))));
 
         let (control, orders) = mpsc::channel(CONTROL);
         let beat = Duration::from_millis(welcome.heartbeat_ms.into());
-        let writing = self.write(transport, orders);
+        let writing = self.write(transport, orders, inventory);
         let reading = self.read(&mut stream, client, peer, beat, control, certificate);
         tokio::pin!(writing, reading);
         tokio::select! {
@@ -226,9 +230,7 @@ impl Link {
         let mut sequence = 0;
         let mut last_heard = Instant::now();
         let mut ticks = tokio::time::interval(beat);
-        let mut inventory = self.engine.changes();
         let mut facts = self.facts.changes();
-        inventory.mark_unchanged();
         facts.mark_unchanged();
         let due = tokio::time::sleep(certificate.renew_in());
         tokio::pin!(due);
@@ -264,9 +266,6 @@ impl Link {
                     // When the writer is stuck, the master misses it and knows.
                     let _ = control.try_send(Control::Beat(Heartbeat { sequence, answers: 0, running_jobs }));
                     self.outbox.resend(self.resend);
-                }
-                Ok(()) = inventory.changed() => {
-                    let _ = control.try_send(Control::Inventory);
                 }
                 Ok(()) = facts.changed() => {
                     let _ = control.try_send(Control::Facts);
@@ -327,23 +326,27 @@ impl Link {
                 Err(error) => tracing::warn!("the master wants a plugin: {error}"),
             },
             Kind::RenewSoon(_) => return true,
-            Kind::Desired(_) => tracing::debug!("this host takes bundles from its own folder only"),
+            Kind::Desired(desired) => self.engine.desired(desired),
             Kind::Welcome(_) => tracing::debug!("welcomed twice"),
         }
         false
     }
 
-    async fn write(&self, transport: mpsc::Sender<HostMessage>, mut orders: mpsc::Receiver<Control>) {
+    async fn write(
+        &self,
+        transport: mpsc::Sender<HostMessage>,
+        mut orders: mpsc::Receiver<Control>,
+        mut inventory: watch::Receiver<u64>,
+    ) {
         loop {
             let kind = tokio::select! {
                 biased;
                 order = orders.recv() => match order {
                     Some(Control::Beat(beat)) => Kind::Heartbeat(beat),
-                    Some(Control::Inventory) => Kind::Inventory(self.engine.inventory()),
                     Some(Control::Facts) => {
                         Kind::Facts(windlass_proto::v1::Facts { json: self.facts.json().into() })
                     }
-                    Some(Control::Source(digest)) => match self.source(digest) {
+                    Some(Control::Source(digest)) => match self.source(digest).await {
                         Some(source) => Kind::PluginSource(source),
                         None => continue,
                     },
@@ -354,6 +357,8 @@ impl Link {
                     }
                     None => return,
                 },
+                // Changes that come while the network is slow are told as one.
+                Ok(()) = inventory.changed() => Kind::Inventory(self.engine.inventory()),
                 event = self.outbox.next() => match self.event(event) {
                     Some(kind) => kind,
                     None => continue,
@@ -393,8 +398,9 @@ impl Link {
         })
     }
 
-    fn source(&self, digest: Digest) -> Option<PluginSource> {
-        let source = self.engine.source(digest);
+    async fn source(&self, digest: Digest) -> Option<PluginSource> {
+        let engine = Arc::clone(&self.engine);
+        let source = tokio::task::spawn_blocking(move || engine.source(digest)).await.unwrap_or_default();
         if source.is_none() {
             tracing::warn!(%digest, "the master wants a plugin that is not on this node");
         }

@@ -76,6 +76,8 @@ pub struct Admission {
     pub timeout: Duration,
     /// How often its plugin may run at once.
     pub concurrency: usize,
+    /// The bundle it is of.
+    pub plugin_digest: Option<Digest>,
     pub work: Box<dyn Work>,
 }
 
@@ -210,6 +212,7 @@ impl Jobs {
             operation: request.operation.to_string(),
             args: request.args.to_string(),
             type_digest: request.type_digest.map(|digest| digest.to_string()).unwrap_or_default(),
+            plugin_digest: admission.plugin_digest.map(|digest| digest.to_string()).unwrap_or_default(),
             effect,
             dry_run: request.dry_run,
             deadline_ms: now_ms().saturating_add(

@@ -31,6 +31,7 @@ impl Executor for Arc<Fake> {
             effect,
             timeout: Duration::from_secs(60),
             concurrency: if operation.plugin().as_str() == "solo" { 1 } else { 8 },
+            plugin_digest: None,
             work: Box::new(FakeWork(Arc::clone(self))),
         })
     }

@@ -75,6 +75,9 @@ pub struct Entry {
     /// As it came, JSON.
     pub args: String,
     pub type_digest: String,
+    /// The bundle that runs it; empty if that is not known.
+    #[serde(default)]
+    pub plugin_digest: String,
     pub effect: Effect,
     pub dry_run: bool,
     /// By this host's clock.

@@ -6,6 +6,7 @@ fn entry(effect: Effect) -> Entry {
         operation: "demo.thing.do".into(),
         args: "{\"n\":18446744073709551615}".into(),
         type_digest: String::new(),
+        plugin_digest: String::new(),
         effect,
         dry_run: false,
         deadline_ms: 1,

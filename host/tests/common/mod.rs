@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod blobs;
+pub mod plugin;
+pub mod site;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -21,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use windlass_host::{
+    bundles::{BundlesError, Interrupted, Source},
     config::Config,
     engine::{Catalogue, Engine},
     jobs::{Admission, Call, Executor, Finished, Progress, Refused, Work},
@@ -121,6 +126,7 @@ pub struct Shared {
     pub asked: watch::Sender<Vec<EnrollRequest>>,
     sessions: mpsc::Sender<Session>,
     pub count: AtomicUsize,
+    pub blobs: Arc<blobs::Blobs>,
 }
 
 /// The master's end of one session.
@@ -130,6 +136,8 @@ pub struct Session {
     pub tx: mpsc::Sender<Result<MasterMessage, Status>>,
     pub rx: mpsc::Receiver<HostMessage>,
     pub cut: windlass_identity::CutHandle,
+    /// Results that came while something else was waited for.
+    pub results: Vec<v1::Result>,
 }
 
 #[derive(Clone)]
@@ -162,8 +170,8 @@ impl Node for Service {
     type ConnectStream = ReceiverStream<Result<MasterMessage, Status>>;
     type FetchStream = ReceiverStream<Result<v1::Chunk, Status>>;
 
-    async fn fetch(&self, _: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        Err(Status::not_found("no blobs here"))
+    async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        self.0.blobs.fetch(request.into_inner())
     }
 
     async fn connect(
@@ -206,6 +214,7 @@ impl Node for Service {
                 tx: answers.clone(),
                 rx,
                 cut: peer.cut.clone(),
+                results: Vec::new(),
             };
             if shared.sessions.send(session).await.is_err() {
                 return;
@@ -289,6 +298,7 @@ impl FakeMaster {
             asked: watch::channel(Vec::new()).0,
             sessions: sender,
             count: AtomicUsize::new(0),
+            blobs: Arc::default(),
             authority,
         });
         let (key, chain) = shared.authority.server();
@@ -345,15 +355,18 @@ impl FakeMaster {
     }
 
     pub fn config(&self, dir: &Path, more: &str) -> Config {
-        let text = format!(
+        Config::parse(&self.config_text(dir, more), &dir.join("host.toml")).unwrap()
+    }
+
+    pub fn config_text(&self, dir: &Path, more: &str) -> String {
+        format!(
             "name = \"n1\"\nca_fingerprint = \"{}\"\nstate_dir = \"{}\"\ndrain_seconds = 5\n{more}\n\
              [[masters]]\nnodes = \"{}\"\nenroll = \"{}\"\n",
             self.shared.authority.fingerprint(),
             dir.display(),
             self.nodes,
             self.enroll
-        );
-        Config::parse(&text, &dir.join("host.toml")).unwrap()
+        )
     }
 }
 
@@ -419,6 +432,7 @@ pub struct FakeEngine {
     pub runs: Arc<AtomicUsize>,
     pub running: watch::Sender<usize>,
     pub changes: watch::Sender<u64>,
+    pub interrupted: Mutex<Vec<Interrupted>>,
 }
 
 impl FakeEngine {
@@ -428,6 +442,7 @@ impl FakeEngine {
             runs: Arc::default(),
             running: watch::channel(0).0,
             changes: watch::channel(0).0,
+            interrupted: Mutex::default(),
         })
     }
     pub async fn running(&self, count: usize) {
@@ -451,6 +466,7 @@ impl Executor for FakeEngine {
             effect: if operation.function() == "read" { Effect::Read } else { Effect::Change },
             timeout: Duration::from_secs(60),
             concurrency: 8,
+            plugin_digest: Some(Digest::of(b"demo")),
             work: Box::new(FakeWork {
                 go: Arc::clone(&self.go),
                 runs: Arc::clone(&self.runs),
@@ -508,6 +524,15 @@ impl Engine for FakeEngine {
     fn node_is(&self, _: NodeId, name: &str) {
         assert_eq!(name, "n1");
     }
+    fn begin(
+        &self,
+        interrupted: Vec<Interrupted>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), BundlesError>> + Send + '_>> {
+        self.interrupted.lock().unwrap().extend(interrupted);
+        Box::pin(async { Ok(()) })
+    }
+    fn desired(&self, _: v1::Desired) {}
+    fn blobs(&self, _: Option<Arc<dyn Source>>) {}
     fn reload(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async { self.changes.send_modify(|version| *version += 1) })
     }
@@ -522,7 +547,9 @@ pub struct Running {
 
 impl Running {
     pub async fn start(config: Config, engine: &Arc<FakeEngine>) -> Self {
-        let engine: Arc<dyn Engine> = engine.clone();
+        Self::with(config, engine.clone()).await
+    }
+    pub async fn with(config: Config, engine: Arc<dyn Engine>) -> Self {
         let host = Host::open(config, engine).await.unwrap().with_resend(Duration::from_millis(100));
         let stop = CancellationToken::new();
         Running { state: host.state(), task: tokio::spawn(host.run(stop.clone())), stop }
