@@ -7,6 +7,8 @@
 
 mod access;
 pub mod auth;
+#[cfg(test)]
+mod bundle_tests;
 mod bundles;
 mod deployments;
 pub mod error;

@@ -63,6 +63,9 @@ pub mod engine;
 mod newcomers;
 mod rollback;
 
+#[cfg(test)]
+mod engine_tests;
+
 pub use control::Action;
 pub(crate) use engine::{Part, Rollout};
 

@@ -61,8 +61,8 @@ impl Sessions {
                     Err(Status::permission_denied("this node may not act any more"))
                 };
                 let over = chunk.is_err();
-                let sent = tokio::time::timeout(STALLED, chunks.send(chunk));
-                if over || !matches!(sent.await, Ok(Ok(()))) {
+                let sent = tokio::time::timeout(STALLED, chunks.send(chunk)).await;
+                if over || !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
             }

@@ -61,6 +61,12 @@ impl FakeHost {
         FakeHost { hello: self.hello.clone(), ..self.copy() }
     }
 
+    /// The same process, which finds its master at another address.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        let there = FakeHost::new(address, self.trust.clone(), &self.key(), &self.chain);
+        FakeHost { hello: self.hello.clone(), ..there }
+    }
+
     /// With another certificate.
     pub fn with(&self, chain: &str, key: &NodeKey) -> Self {
         FakeHost { hello: self.hello.clone(), ..FakeHost::new(self.address, self.trust.clone(), key, chain) }

@@ -1,20 +1,27 @@
 //! What the tests of this crate share: fleet, enrolment and sessions over real TLS on loopback, with
 //! hosts that speak the real protocol and do exactly what a test tells them.
 
+mod bundle;
 mod host;
+mod managed;
 mod recorder;
 
+mod bundles;
 mod catalog;
+mod deployments;
 mod enrolment;
+mod fetching;
 mod identity;
 mod sessions;
 mod store;
 
+pub(crate) use bundle::{Key, Spec};
 pub(crate) use host::{Connection, FakeHost};
+pub(crate) use managed::Managed;
 pub(crate) use recorder::{Event, Recorder};
 
 use crate::{
-    bundles::{self, Bundles},
+    bundles::{Bundles, Options},
     ca::Authority,
     catalog::Catalog,
     config::Config,
@@ -57,7 +64,7 @@ pub(crate) struct Rig {
     pub enroll: SocketAddr,
     pub shutdown: CancellationToken,
     _stop: tokio_util::sync::DropGuard,
-    _dir: tempfile::TempDir,
+    pub dir: Arc<tempfile::TempDir>,
 }
 
 impl Rig {
@@ -67,17 +74,35 @@ impl Rig {
 
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         windlass_identity::install_provider();
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), Duration::ZERO, change).await
+    }
+
+    /// Ends this master as kill -9 would, and starts another one over what it left.
+    pub async fn restart(self, reconnect: Duration) -> Self {
+        self.shutdown.cancel();
+        let dir = self.dir.clone();
+        drop(self);
+        Self::start_in(dir, reconnect, |_| ()).await
+    }
+
+    async fn start_in(
+        dir: Arc<tempfile::TempDir>,
+        reconnect: Duration,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::new(dir.path());
         // Long enough that a busy machine does not lose a session by itself.
         config.heartbeat_ms = 2000;
         change(&mut config);
         let config = Arc::new(config);
-        let authority = Arc::new(Authority::create(&config.authority()).unwrap());
+        let authority = Arc::new(match config.authority().exists() {
+            true => Authority::load(&config.authority()).unwrap(),
+            false => Authority::create(&config.authority()).unwrap(),
+        });
         let store = Store::open(&config.database(), config.store.durability).await.unwrap();
         let fleet = Fleet::open(store.clone()).await.unwrap();
         let catalog = Catalog::open(store.clone(), fleet.clone()).await.unwrap();
-        let options = bundles::Options { reconnect: Duration::ZERO };
+        let options = Options { reconnect };
         let bundles = Bundles::open_with(options, &config, store.clone(), fleet.clone(), catalog.clone())
             .await
             .unwrap();
@@ -125,7 +150,7 @@ impl Rig {
             enroll: enroll_address,
             _stop: shutdown.clone().drop_guard(),
             shutdown,
-            _dir: dir,
+            dir,
         }
     }
 
