@@ -9,8 +9,11 @@
 //! Text that does not fit its type stays text: [`windlass_types::json::check`] then tells what was
 //! expected and where, in the same words as the master and the host.
 
+use crate::exit::Problem;
+use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Map, Value};
+use std::io::Read as _;
 use windlass_types::shape::{Shape, Signature, json_name};
 
 /// Why words make no arguments. None of these is about a type: that is told by `check`.
@@ -255,6 +258,40 @@ fn of_text(shape: Option<&Shape>, text: &str) -> Value {
 fn label<'n>(text: &str, mut names: impl Iterator<Item = &'n str>) -> Option<Value> {
     let wanted = json_name(text);
     names.find(|name| *name == wanted).map(Value::from)
+}
+
+/// The arguments of an operation from the command line, checked against its type.
+///
+/// # Errors
+/// If they make no sense; `see` is where the person finds what would.
+pub fn read(
+    name: &str,
+    signature: &Signature,
+    base: Option<&str>,
+    words: &[String],
+    see: &str,
+) -> Result<Value> {
+    let mut load = |name: &str| {
+        if name == "-" {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        } else {
+            std::fs::read(name)
+        }
+    };
+    let args = parse(signature, base, words, &mut load).map_err(|error| {
+        let hint = match &error {
+            ArgsError::File { .. } => "a text that begins with `@` is written `@@`",
+            _ => see,
+        };
+        Problem::usage("the arguments cannot be read").hint(hint).because(anyhow::Error::from(error))
+    })?;
+    windlass_types::json::check(&signature.params_shape(), &args).map_err(|error| {
+        Problem::usage(format!("the arguments do not fit `{name}`"))
+            .hint(see)
+            .because(anyhow::Error::from(error))
+    })?;
+    Ok(args)
 }
 
 #[cfg(test)]

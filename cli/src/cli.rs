@@ -2,8 +2,10 @@
 //! completion all come from here.
 
 mod nodes;
+pub mod plugin;
 
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
+pub use plugin::Plugin;
 
 use crate::{
     commands::complete,
@@ -123,6 +125,9 @@ pub enum Command {
     /// Look at jobs, follow and cancel them.
     #[command(subcommand, arg_required_else_help = true)]
     Jobs(Jobs),
+    /// Make, test and ship a plugin.
+    #[command(subcommand, arg_required_else_help = true)]
+    Plugin(Plugin),
     /// Make and remove tokens of operators.
     #[command(subcommand, arg_required_else_help = true)]
     Tokens(Tokens),

@@ -71,6 +71,14 @@ impl Problem {
     }
 }
 
+/// What may help against an error, where anything in its chain knows.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<Problem>() {
+        Some(problem) => problem.hint.clone(),
+        None => cause.downcast_ref::<ClientError>().and_then(ClientError::hint),
+    })
+}
+
 /// Print an error with its causes and hint on stderr.
 pub fn report(error: &anyhow::Error, color: bool) -> Exit {
     let (exit, text) = describe(error, color);

@@ -4,6 +4,7 @@
 //! * [`args`]: `key=value` words to JSON, by the operation's type. Pure.
 //! * [`client`]: the operator API over TLS, with its event streams.
 //! * [`commands`]: what each command does.
+//! * [`plugin`]: what authors of plugins do, without a master.
 //! * [`render`]: JSON to tables and text. Pure.
 //! * [`config`], [`output`], [`exit`]: where settings come from, where results go, how it ends.
 //!
@@ -17,6 +18,7 @@ mod config;
 mod duration;
 mod exit;
 mod output;
+mod plugin;
 mod render;
 
 use std::process::ExitCode;

@@ -1,7 +1,8 @@
-//! Building everything, in two groups.
+//! Building everything, in three groups.
 //!
-//! Cargo unites the features of all packages it builds together. The agent must come without a
-//! compiler for plugins, which only `windlass-compile` brings; so it is always built by itself.
+//! Cargo unites the features of all packages it builds together. Agent and command line run plugins
+//! and must come without a compiler for them, which only `windlass-compile` brings; so that one is
+//! built by itself, and so is the agent, which should have nothing that others need.
 
 use crate::{
     exec::{cargo, root, run},
@@ -14,7 +15,8 @@ pub fn all(release: bool) -> Result<()> {
     setup::wasm_target()?;
     for packages in [
         ["--package", "windlass-host"].as_slice(),
-        &["--package", "windlass-compile", "--package", "windlass-master", "--package", "windlass"],
+        &["--package", "windlass-compile"],
+        &["--package", "windlass-master", "--package", "windlass"],
     ] {
         let mut command = cargo(&["build", "--quiet", "--bins"]);
         command.args(packages);

@@ -13,6 +13,8 @@ mod shell;
 mod show;
 mod tokens;
 
+pub use follow::Interrupts;
+
 use crate::{
     cli::{Cli, Command, Global},
     client::Client,
@@ -72,6 +74,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Ops(ops) => ops::run(context, ops).await,
         Command::Run(run) => Box::pin(run::run(context, *run)).await,
         Command::Jobs(jobs) => Box::pin(jobs::run(context, jobs)).await,
+        Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,
         Command::Audit(audit) => audit::run(context, audit).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Reference | Command::Logout => {

@@ -6,7 +6,7 @@ use super::{
     show::{Report, finish},
 };
 use crate::{
-    args::{self, ArgsError},
+    args,
     cli::Run,
     client::{Client, ClientError},
     duration::millis,
@@ -19,11 +19,10 @@ use crate::{
 };
 use anyhow::Result;
 use serde_json::Value;
-use std::{io::Read as _, time::Duration};
+use std::time::Duration;
 use windlass_types::{
     Effect,
     api::{Job, JobState, NewJob, OperationInfo, Resolved, Target},
-    json,
 };
 
 /// Quick jobs end within this: one exchange with the master, and no events to follow.
@@ -91,29 +90,8 @@ fn target(command: &Run) -> Result<Target> {
 
 /// The arguments of an operation from the command line, checked against its type.
 fn arguments(info: &OperationInfo, base: Option<&str>, words: &[String]) -> Result<Value> {
-    let signature = &info.operation.signature;
     let see = format!("see `windlass ops show {}`", info.name);
-    let mut load = |name: &str| {
-        if name == "-" {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-        } else {
-            std::fs::read(name)
-        }
-    };
-    let args = args::parse(signature, base, words, &mut load).map_err(|error| {
-        let hint = match &error {
-            ArgsError::File { .. } => "a text that begins with `@` is written `@@`".to_owned(),
-            _ => see.clone(),
-        };
-        Problem::usage("the arguments cannot be read").hint(hint).because(anyhow::Error::from(error))
-    })?;
-    json::check(&signature.params_shape(), &args).map_err(|error| {
-        Problem::usage(format!("the arguments do not fit `{}`", info.name))
-            .hint(see)
-            .because(anyhow::Error::from(error))
-    })?;
-    Ok(args)
+    args::read(info.name.as_str(), &info.operation.signature, base, words, &see)
 }
 
 /// Say where it will run, and get consent where data may be lost. What was agreed to is then named

@@ -317,3 +317,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_documentation_is_right() {
+    let page = include_str!("../../../../docs/plugin-testing.md");
+    let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let cassettes: Vec<&str> = blocks.filter(|block| block.contains("\"cassette\"")).collect();
+    assert_eq!(cassettes.len(), 1);
+    for cassette in cassettes {
+        let parsed = Cassette::parse(cassette).unwrap_or_else(|error| panic!("{error}\n{cassette}"));
+        assert_eq!(parsed.to_text(), cassette, "laid out as it would be written");
+    }
+    for name in NAMES {
+        let short = name.strip_prefix("probes.").unwrap_or(name);
+        assert!(
+            page.contains(&format!("`{name}`")) || page.contains(&format!("`{short}`")),
+            "no word about `{name}`"
+        );
+    }
+}
