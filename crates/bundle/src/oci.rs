@@ -12,6 +12,8 @@
 //! Sources: OCI image specification 1.1 (manifest, descriptor, image layout), the CNCF's `Wasm OCI
 //! Artifact` (config and its media type).
 
+#[cfg(test)]
+mod hostile;
 mod package;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,8 @@ use windlass_types::Digest;
 pub const MAX_PACKAGE_BYTES: u64 = 80 << 20;
 /// Signatures of one package.
 pub const MAX_SIGNATURES: usize = 16;
-/// Entries of one package: layout, index, image, configuration and layers, and two for each signature.
+/// Entries of one package: layout, index, image, configuration and layers, two for each signature, and
+/// some folders.
 const MAX_ENTRIES: usize = 64;
 const LAYOUT_NAME: &str = "oci-layout";
 const INDEX_NAME: &str = "index.json";
@@ -286,13 +287,18 @@ fn entries(from: impl Read) -> Result<BTreeMap<String, Vec<u8>>, PackageError> {
     }
     let mut archive = tar::Archive::new(first[..filled].chain(&mut from));
     let mut found = BTreeMap::new();
+    let mut count = 0;
     // Raw: extensions that give the next entry another name or size come as entries, and are refused.
     for entry in archive.entries().map_err(PackageError::Io)?.raw(true) {
         let mut entry = entry.map_err(PackageError::Io)?;
+        count += 1;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let fail = |why: String| PackageError::Entry { name: clip(&name), why };
         let kind = entry.header().entry_type();
         let plain = name.strip_prefix("./").unwrap_or(&name);
+        if count > MAX_ENTRIES {
+            return Err(fail(format!("a package has at most {MAX_ENTRIES} entries")));
+        }
         if kind == EntryType::Directory && ["", "blobs/", BLOBS].contains(&plain) && entry.size() == 0 {
             continue;
         }
@@ -305,9 +311,6 @@ fn entries(from: impl Read) -> Result<BTreeMap<String, Vec<u8>>, PackageError> {
             Some(Ok(_)) => Part::Component.max_bytes(),
             _ => return Err(fail("has no place in a bundle".into())),
         };
-        if found.len() >= MAX_ENTRIES {
-            return Err(fail(format!("a package has at most {MAX_ENTRIES} entries")));
-        }
         if entry.size() > limit as u64 {
             return Err(fail(format!("has {} bytes, and {limit} are allowed", entry.size())));
         }
