@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use windlass_tests::{Binaries, Output};
+use windlass_tests::{Binaries, Output, until};
 
 fn windlass(home: &Path, dir: &Path, args: &[&str]) -> Output {
     let output = Command::new(Binaries::find().unwrap().program("windlass"))
@@ -299,4 +299,38 @@ fn a_recording_can_be_kept_by_itself() {
     let names: Vec<&str> =
         cassette["calls"].as_array().unwrap().iter().map(|call| call["call"].as_str().unwrap()).collect();
     assert_eq!((names.first(), names.last()), (Some(&"commands.spawn"), Some(&"process.wait")));
+}
+
+/// Processes that run `sleep` with this argument.
+fn sleepers(seconds: &str) -> usize {
+    let sleeps = |line: &Vec<u8>| {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.first().is_some_and(|word| word.ends_with(b"sleep"))
+            && words.get(1) == Some(&seconds.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| sleeps(line))
+        .count()
+}
+
+#[test]
+fn ctrl_c_cancels_and_leaves_no_program_behind() {
+    let project = Project::new();
+    let seconds = format!("{}", 100_000 + std::process::id());
+    let child = Command::new(Binaries::find().unwrap().program("windlass"))
+        .args(["plugin", "run", "act.sleep", &format!("seconds={seconds}")])
+        .current_dir(project.dir.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the program runs", || (sleepers(&seconds) == 1).then_some(()));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cancelled"), "{output:?}");
+    assert_eq!(sleepers(&seconds), 0);
 }
