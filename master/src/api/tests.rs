@@ -243,7 +243,9 @@ async fn a_job_over_the_api() {
     assert_eq!((status, &made["state"]), (StatusCode::CREATED, &json!("finished")));
     assert_eq!(made["results"][0]["outcome"]["value"]["big"], json!(u64::MAX));
     assert_eq!(made["created_by"], "operator");
+    assert_eq!(made["results"][0]["plugin_version"], "1.0.0");
     let id = made["id"].as_str().unwrap();
+    assert_eq!(api.get(&format!("/jobs/{id}/nodes")).await.1["items"][0]["plugin_version"], "1.0.0");
     assert_eq!(api.get(&format!("/jobs/{id}")).await.1["outcomes"], json!({ "succeeded": 1 }));
     assert_eq!(api.get("/jobs").await.1["items"].as_array().unwrap().len(), 1);
     assert_eq!(api.get(&format!("/jobs/{id}/nodes")).await.1["items"][0]["name"], "n1");

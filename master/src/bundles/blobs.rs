@@ -9,8 +9,8 @@ use crate::config::BlobsConfig;
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::{
-    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _, PutPayload, aws::AmazonS3Builder,
-    local::LocalFileSystem, path::Path as Key,
+    ClientOptions, GetOptions, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig,
+    aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Key,
 };
 use sha2::{Digest as _, Sha256};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -18,6 +18,9 @@ use windlass_types::Digest;
 
 /// Largest chunk that [`Blobs::stream`] gives.
 pub const CHUNK: usize = 256 << 10;
+
+/// A store that does not answer is asked again for so long: whoever waits for it is told after that.
+const RETRY: Duration = Duration::from_secs(15);
 
 /// Why a blob could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +80,7 @@ impl Blobs {
         // Keys from the environment (`AWS_ACCESS_KEY_ID`, …) where the file has none.
         let mut builder = AmazonS3Builder::from_env()
             .with_url(url)
+            .with_retry(RetryConfig { max_retries: 3, retry_timeout: RETRY, ..RetryConfig::default() })
             .with_client_options(ClientOptions::new().with_timeout(Duration::from_secs(60)));
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
@@ -204,74 +208,4 @@ impl Blobs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn all(blobs: &Blobs, digest: Digest, offset: u64) -> Result<Vec<Bytes>, BlobError> {
-        let (_, chunks) = blobs.stream(digest, offset).await?;
-        chunks.try_collect().await
-    }
-
-    fn path(dir: &Path, digest: Digest) -> std::path::PathBuf {
-        dir.join(key(digest).as_ref())
-    }
-
-    #[tokio::test]
-    async fn blobs_come_back_whole_from_any_offset() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::local(dir.path()).unwrap();
-        let bytes: Vec<u8> = (0..3 * CHUNK + 17).map(|n| (n % 251) as u8).collect();
-        let digest = blobs.put(bytes.clone()).await.unwrap();
-        assert_eq!(blobs.put(bytes.clone()).await.unwrap(), digest, "again is no error");
-        assert_eq!(blobs.read(digest).await.unwrap(), bytes);
-        for offset in [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK, bytes.len() - 1, bytes.len()] {
-            let chunks = all(&blobs, digest, offset as u64).await.unwrap();
-            assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
-            assert_eq!(chunks.concat(), bytes[offset..], "from {offset}");
-        }
-        let past = all(&blobs, digest, bytes.len() as u64 + 1).await.unwrap_err();
-        assert!(matches!(past, BlobError::OutOfRange { .. }), "{past}");
-        let empty = blobs.put(Bytes::new()).await.unwrap();
-        assert_eq!(all(&blobs, empty, 0).await.unwrap().concat(), b"");
-        assert_eq!(blobs.list().await.unwrap().len(), 2);
-        blobs.delete(digest).await.unwrap();
-        blobs.delete(digest).await.unwrap();
-        assert!(matches!(blobs.read(digest).await, Err(BlobError::Missing(_))));
-        assert!(matches!(all(&blobs, digest, 0).await, Err(BlobError::Missing(_))));
-    }
-
-    #[tokio::test]
-    async fn a_damaged_blob_is_never_given_out_whole_and_is_repaired_by_an_upload() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::local(dir.path()).unwrap();
-        let bytes = vec![7; CHUNK + 10];
-        let digest = blobs.put(bytes.clone()).await.unwrap();
-        let mut damaged = bytes.clone();
-        damaged[3] ^= 1;
-        for wrong in [damaged, bytes[..CHUNK].to_vec(), Vec::new()] {
-            std::fs::write(path(dir.path(), digest), &wrong).unwrap();
-            assert!(matches!(blobs.read(digest).await, Err(BlobError::Damaged(_))));
-            let (_, chunks) = blobs.stream(digest, 0).await.unwrap();
-            let got: Vec<Result<Bytes, BlobError>> = chunks.collect().await;
-            assert!(matches!(got.last(), Some(Err(BlobError::Damaged(_)))));
-            let sent: usize = got.iter().flatten().map(Bytes::len).sum();
-            assert!(sent < bytes.len(), "all of it was sent");
-            blobs.put(bytes.clone()).await.unwrap();
-            assert_eq!(blobs.read(digest).await.unwrap(), bytes);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_an_interrupted_put_leaves_is_no_blob() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::local(dir.path()).unwrap();
-        let digest = blobs.put(&b"bytes"[..]).await.unwrap();
-        // As `object_store` names what it has not renamed yet.
-        let half = format!("{}#1", path(dir.path(), digest).display());
-        std::fs::rename(path(dir.path(), digest), half).unwrap();
-        assert!(matches!(blobs.read(digest).await, Err(BlobError::Missing(_))));
-        assert!(blobs.list().await.unwrap().is_empty());
-        blobs.put(&b"bytes"[..]).await.unwrap();
-        blobs.read(digest).await.unwrap();
-    }
-}
+mod tests;

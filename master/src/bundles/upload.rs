@@ -104,6 +104,8 @@ impl Bundles {
             draft.changes
         };
         let new = changes.iter().any(|change| matches!(change, Change::Bundle(..)));
+        // Before the row, so that no sweep takes the source away that comes with it.
+        inner.catalog.keep([digest]);
         inner.commit(changes).await?;
         inner.catalog.add(digest, source);
         let bundle = self.bundle(digest)?;

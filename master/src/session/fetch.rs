@@ -16,8 +16,8 @@ use windlass_types::Digest;
 /// Chunks of one blob.
 pub(crate) type Chunks = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
 
-/// A host waits so long for its turn.
-const TURN: Duration = Duration::from_secs(60);
+/// A host waits so long for its turn: less than the 30 seconds after which it takes silence for an end.
+const TURN: Duration = Duration::from_secs(20);
 /// A host that takes no chunk for so long gives its turn to others.
 const STALLED: Duration = Duration::from_secs(60);
 
