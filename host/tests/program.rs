@@ -84,6 +84,33 @@ fn a_key_that_others_can_read_is_found() {
 }
 
 #[test]
+fn check_looks_at_the_trust_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = config(dir.path(), "trust_file = \"trust.toml\"");
+    let trust = dir.path().join("trust.toml");
+    let look = || {
+        let ran = host(&["check"], &path);
+        let out = text(&ran.stdout).to_owned();
+        let line = out.lines().find(|line| line.contains("trust_file: ")).expect("looked at");
+        line.to_owned()
+    };
+    assert!(look().starts_with("ok ") && look().contains("there is no trust file"), "{}", look());
+    std::fs::write(&trust, "[[rules]]\nplugin = \"*\"\n").expect("written");
+    assert!(look().starts_with("bad") && look().contains("trust.toml`:1:1: "), "{}", look());
+    let key = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let good = format!("[keys.a]\npublic = \"{key}\"\n[[rules]]\nplugins = \"*\"\nkeys = [\"a\"]\n");
+    std::fs::write(&trust, &good).expect("written");
+    assert!(look().starts_with("ok "), "{}", look());
+    let ended = good.replace("\"\n[[", "\"\nexpires = 2020-01-01T00:00:00Z\n[[");
+    std::fs::write(&trust, ended).expect("written");
+    assert!(look().starts_with("bad") && look().contains("the key `a` has expired"), "{}", look());
+    std::fs::write(&trust, &good).expect("written");
+    std::fs::set_permissions(&trust, std::fs::Permissions::from_mode(0o646)).expect("changed");
+    assert!(look().starts_with("bad") && look().contains("chmod go-w"), "{}", look());
+}
+
+#[test]
 fn fingerprint_prints_the_key_and_makes_it_only_when_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = config(dir.path(), "");

@@ -91,6 +91,11 @@ impl Blobs {
         self.path(digest).is_file()
     }
 
+    /// Its size, if it is complete.
+    pub fn size(&self, digest: Digest) -> Option<u64> {
+        std::fs::metadata(self.path(digest)).ok().map(|found| found.len())
+    }
+
     /// How much of it is here.
     pub fn received(&self, digest: Digest) -> u64 {
         let length = |path: PathBuf| std::fs::metadata(path).map(|found| found.len());

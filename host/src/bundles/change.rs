@@ -5,7 +5,7 @@ use super::{
     Inner, State, Trial,
     desired::Wanted,
     install::Ready,
-    ledger::{Kind, Ledger, LedgerError, Rejected, Slot, Why},
+    ledger::{Kind, Ledger, LedgerError, Rejected, Slot},
     probation::Probation,
 };
 use crate::{
@@ -56,7 +56,7 @@ impl Inner {
         let mut next = state.ledger.clone();
         let record = next.record(name);
         record.trying = None;
-        record.rejected = None;
+        record.failed = None;
         let same = record.current.as_ref().is_some_and(|current| current.digest == slot.digest);
         let mut note = None;
         if same {
@@ -139,14 +139,13 @@ impl Inner {
             version: wanted.version,
             deployment: wanted.deployment.clone(),
             request: wanted.request(),
-            why: Why::Failed,
             problem: problem.to_owned(),
         };
         record.trying = None;
-        let known = record.rejected.as_ref() == Some(&rejected);
+        let known = record.failed.as_ref() == Some(&rejected);
         let to = super::ledger::Named { digest: wanted.digest, version: wanted.version };
         let from = record.current.as_ref().map(Slot::named);
-        record.rejected = Some(rejected);
+        record.failed = Some(rejected);
         tracing::error!(plugin = %wanted.name, version = %wanted.version, digest = %wanted.digest,
             "cannot be installed: {problem}");
         if !known {
@@ -228,15 +227,7 @@ impl Inner {
             record.highest = probation.highest_before;
         }
         record.trying = None;
-        record.rejected = Some(Rejected {
-            digest: bad.digest,
-            version: bad.version,
-            deployment: bad.deployment.clone(),
-            // Nothing but another deployment asks for it again: this is not compared.
-            request: Digest::of(b""),
-            why: Why::RolledBack,
-            problem: message.clone(),
-        });
+        record.send_back(&bad, message.clone());
         record.current = before.clone();
         let named = (Some(bad.named()), before.as_ref().map(Slot::named));
         next.note(now_ms(), name, Kind::RolledBack, named, &message);
@@ -252,7 +243,7 @@ impl Inner {
 
     /// Say of a plugin that has no usable version what became of it.
     pub(super) fn show_rolled_back(&self, state: &State, name: &PluginName) {
-        let Some(rejected) = state.ledger.plugins.get(name).and_then(|record| record.rejected.as_ref())
+        let Some(rejected) = state.ledger.plugins.get(name).and_then(|record| record.rolled_back.back())
         else {
             return;
         };

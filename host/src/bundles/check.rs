@@ -1,7 +1,7 @@
 //! What `windlass-host check` says about bundles. It only reads.
 
 use super::{
-    ledger::{Ledger, Why},
+    ledger::Ledger,
     verify::{self, TrustFileError},
 };
 use crate::{check::Finding, config::Config, explain::chain, journal::now_ms};
@@ -32,7 +32,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
                 false => Finding::bad(
                     what,
                     format!("`{path}`: {}", warnings.join("; ")),
-                    "docs/bundles-on-a-host.md says what a trust file holds",
+                    "docs/host-configuration.md says what a trust file holds",
                 ),
             });
         }
@@ -92,13 +92,11 @@ pub fn check(config: &Config) -> Vec<Finding> {
                 ),
             });
         }
-        if let Some(rejected) = &record.rejected {
-            let verb = match rejected.why {
-                Why::Failed => "could not be installed",
-                Why::RolledBack => "was rolled back",
-            };
+        let failed = record.failed.iter().map(|failed| (failed, "could not be installed"));
+        let newest = failed.chain(record.rolled_back.back().map(|back| (back, "was rolled back")));
+        for (rejected, verb) in newest {
             findings.push(Finding::bad(
-                what,
+                what.clone(),
                 format!("{} {verb}: {}", rejected.version, rejected.problem),
                 "a new deployment tries it again",
             ));

@@ -4,8 +4,8 @@ use super::{
     Inner, State, Try,
     desired::{Desired, Wanted},
     install::{Failure, Kind, Ready},
-    ledger::{Record, Why},
-    report::{PAUSE, rejected},
+    ledger::Record,
+    report::PAUSE,
 };
 use crate::{backoff::Backoff, explain::chain};
 use std::{
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use windlass_types::PluginName;
 
 /// Failures that should not happen are endured so often.
-const STRANGE: u32 = 3;
+const STRANGE: u32 = 5;
 /// Pause before the ledger, or the set of wanted plugins, is written again.
 const SAVE: Duration = Duration::from_secs(5);
 
@@ -79,16 +79,18 @@ impl Inner {
         }
     }
 
-    /// Until a master wants something else of this plugin.
+    /// Take what a master says while an install is under way, until it wants something else of this
+    /// plugin.
     async fn superseded(&self, wanted: &Wanted) {
         let mut incoming = self.incoming.subscribe();
-        loop {
-            let other = match &*incoming.borrow_and_update() {
-                Some(message) => Desired::parse(message).wanted(&wanted.name) != Some(wanted),
-                None => false,
-            };
-            // The sender lives as long as this.
-            if other || incoming.changed().await.is_err() {
+        incoming.mark_changed();
+        // The sender lives as long as this.
+        while incoming.changed().await.is_ok() {
+            let mut state = self.state.lock().await;
+            self.take(&mut state).await;
+            self.save_again(&mut state).await;
+            self.tell(&state);
+            if state.desired.as_ref().and_then(|desired| desired.wanted(&wanted.name)) != Some(wanted) {
                 return;
             }
         }
@@ -210,12 +212,11 @@ impl Inner {
         }
         let record = state.ledger.plugins.get(&wanted.name).cloned().unwrap_or_default();
         if self.runs(&wanted.name, &record, wanted) {
-            return if record.rejected.is_some() { Need::Forget } else { Need::Nothing };
+            return if record.failed(wanted).is_some() { Need::Forget } else { Need::Nothing };
         }
-        match rejected(&record, wanted) {
-            Some(rejected) if rejected.why == Why::RolledBack => return Need::Nothing,
-            Some(_) if state.judged.contains(&wanted.name) => return Need::Nothing,
-            _ => {}
+        let failed = record.failed(wanted).is_some() && state.judged.contains(&wanted.name);
+        if failed || record.sent_back(wanted).is_some() {
+            return Need::Nothing;
         }
         match &record.current {
             Some(slot)
@@ -232,7 +233,7 @@ impl Inner {
 
     async fn forget(&self, state: &mut State, wanted: &Wanted) {
         let mut next = state.ledger.clone();
-        next.record(&wanted.name).rejected = None;
+        next.record(&wanted.name).failed = None;
         self.commit_anyway(state, next).await;
     }
 

@@ -20,7 +20,7 @@ use crate::{
 use std::sync::Arc;
 use tonic::Code;
 use windlass_bundle::{
-    Approval, Bundle, Image, Manifest, Part, capabilities,
+    Approval, Image, Manifest, Part, capabilities,
     oci::{LAYERS, MAX_DOCUMENT_BYTES},
 };
 use windlass_proto::v1;
@@ -134,19 +134,15 @@ impl Inner {
         let image = self.image(wanted).await?;
         self.parts(wanted, &image).await?;
         self.progress(name, Stage::Verifying, image.size_bytes(), image.size_bytes());
-        let bundle = self.verified(wanted, &image).await?;
+        let manifest = self.verified(wanted, &image).await?;
         tracing::info!(plugin = %name, version = %wanted.version, digest = %wanted.digest, "{who}");
 
         self.progress(name, Stage::Compiling, image.size_bytes(), image.size_bytes());
         self.mark(wanted).await?;
-        let Bundle { manifest, component, digest, .. } = bundle;
-        let loading = Loading {
-            manifest: Arc::clone(&manifest),
-            digest,
-            component: image.layer(Part::Component).digest,
-            approval: Some(approval.clone()),
-        };
-        let plugin = self.loader.load(loading, move || Ok(component)).await?;
+        let (digest, component) = (wanted.digest, image.layer(Part::Component).digest);
+        let loading =
+            Loading { manifest: Arc::clone(&manifest), digest, component, approval: Some(approval.clone()) };
+        let plugin = self.loader.load(loading, self.component(component)).await?;
         covers(&approval, &manifest, &plugin)?;
         self.loader.runtime().canary(&plugin).await.map_err(|error| {
             let kind = match error {
@@ -163,7 +159,7 @@ impl Inner {
             approval: wanted.approval.clone(),
             verified_ms,
         };
-        Ok(Ready { slot, plugin, component: image.layer(Part::Component).digest })
+        Ok(Ready { slot, plugin, component })
     }
 
     async fn judge(&self, wanted: &Wanted, at_ms: i64) -> Result<String, Failure> {
@@ -229,24 +225,46 @@ impl Inner {
         Ok(())
     }
 
-    /// The bundle, whole, and the one that was asked for.
-    async fn verified(&self, wanted: &Wanted, image: &Image) -> Result<Bundle, Failure> {
+    /// The manifest of a bundle that is whole, and the one that was asked for. Its component stays on
+    /// disk: it was hashed when it came, and is hashed again if it is read to be compiled.
+    async fn verified(&self, wanted: &Wanted, image: &Image) -> Result<Arc<Manifest>, Failure> {
         let (blobs, image) = (self.blobs.clone(), image.clone());
-        let read = move || -> Result<Bundle, Failure> {
+        let read = move || -> Result<Manifest, Failure> {
             let part = |part: Part| blobs.read(image.layer(part).digest, part.max_bytes() as u64);
-            let parts = (part(Part::Manifest)?, part(Part::Component)?, part(Part::Wit)?);
-            Bundle::from_image(&image, parts.0, parts.1, parts.2)
-                .map_err(|error| Failure::new(Kind::Final, chain(&error)))
+            let (text, wit) = (part(Part::Manifest)?, part(Part::Wit)?);
+            let bad = |problem: String| Failure::new(Kind::Final, problem);
+            let parsed = std::str::from_utf8(&text).map_err(|error| bad(format!("plugin.toml: {error}")))?;
+            let manifest = Manifest::parse(parsed).map_err(|error| bad(chain(&error)))?;
+            image.check_without_component(&manifest, &text, &wit).map_err(|error| bad(chain(&error)))?;
+            let layer = image.layer(Part::Component);
+            match blobs.size(layer.digest) {
+                Some(size) if size == layer.size => Ok(manifest),
+                Some(size) => {
+                    // Damaged, most likely, which reading finds; else the image is wrong.
+                    blobs.read(layer.digest, Part::Component.max_bytes() as u64)?;
+                    Err(bad(format!(
+                        "its image says that the component has {} bytes, and it has {size}",
+                        layer.size
+                    )))
+                }
+                None => Err(BlobError::Missing(layer.digest).into()),
+            }
         };
-        let bundle = tokio::task::spawn_blocking(read).await.map_err(|error| Failure::lost(&error))??;
-        let Manifest { name, version, .. } = &*bundle.manifest;
+        let manifest = tokio::task::spawn_blocking(read).await.map_err(|error| Failure::lost(&error))??;
+        let Manifest { name, version, .. } = &manifest;
         if *name != wanted.name || *version != wanted.version {
             return Err(Failure::new(
                 Kind::Final,
                 format!("the master wants {} {}, and this is {name} {version}", wanted.name, wanted.version),
             ));
         }
-        Ok(bundle)
+        Ok(Arc::new(manifest))
+    }
+
+    /// How a component is read, if it must be compiled.
+    fn component(&self, digest: Digest) -> impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static {
+        let blobs = self.blobs.clone();
+        move || blobs.read(digest, Part::Component.max_bytes() as u64).map_err(|error| chain(&error))
     }
 
     /// Note that new code is about to be used, and give up on code that ended the process before.
@@ -301,9 +319,8 @@ impl Inner {
         let approval: Approval = serde_json::from_str(&slot.approval).map_err(|error| error.to_string())?;
         let component = image.layer(Part::Component).digest;
         let loading = Loading { manifest, digest: slot.digest, component, approval: Some(approval) };
-        let read =
-            move || blobs.read(component, Part::Component.max_bytes() as u64).map_err(|error| chain(&error));
-        let plugin = self.loader.load(loading, read).await.map_err(|error| chain(&error))?;
+        let plugin =
+            self.loader.load(loading, self.component(component)).await.map_err(|error| chain(&error))?;
         Ok((plugin, component))
     }
 }

@@ -3,7 +3,7 @@
 //! One file, `bundles/ledger.json`, always replaced as a whole: after a crash it holds either the state
 //! before a step or the one after it. It is small, since parts of bundles lie beside it as blobs.
 
-use super::probation::Probation;
+use super::{desired::Wanted, probation::Probation};
 use crate::files;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -16,6 +16,8 @@ use windlass_types::{Digest, PluginName};
 
 /// Changes that are kept and told.
 pub const CHANGES: usize = 64;
+/// Bundles of one plugin that were sent back: so many are remembered.
+const SENT_BACK: usize = 8;
 /// Longest message of a change, in bytes.
 const MESSAGE_BYTES: usize = 2048;
 
@@ -74,9 +76,12 @@ pub struct Record {
     /// While `current` is new.
     #[serde(default)]
     pub probation: Option<Probation>,
-    /// The newest bundle that was refused or rolled back.
+    /// The newest bundle that could not be installed.
     #[serde(default)]
-    pub rejected: Option<Rejected>,
+    pub failed: Option<Rejected>,
+    /// The newest ones that ran and were sent back, oldest first.
+    #[serde(default)]
+    pub rolled_back: VecDeque<Rejected>,
     /// A version that is being loaded for the first time.
     #[serde(default)]
     pub trying: Option<Trying>,
@@ -105,30 +110,9 @@ pub struct Rejected {
     #[serde(with = "version")]
     pub version: Version,
     pub deployment: String,
-    /// Digest of the whole request: one that differs in anything is tried again.
+    /// Digest of the whole request.
     pub request: Digest,
-    pub why: Why,
     pub problem: String,
-}
-
-/// Why a bundle was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// It could not be installed.
-    Failed,
-    /// It ran, and failed too often.
-    RolledBack,
-}
-
-impl Why {
-    /// The word on the wire.
-    pub fn stage(self) -> &'static str {
-        match self {
-            Why::Failed => "failed",
-            Why::RolledBack => "rolled_back",
-        }
-    }
 }
 
 /// A version that is being loaded: written before its code is used for the first time, so that one
@@ -180,6 +164,35 @@ impl Kind {
             Kind::Failed => "failed",
             Kind::RolledBack => "rolled_back",
             Kind::Removed => "removed",
+        }
+    }
+}
+
+impl Record {
+    /// Whether this request could not be met. One that differs in anything is another one.
+    pub fn failed(&self, wanted: &Wanted) -> Option<&Rejected> {
+        self.failed.as_ref().filter(|failed| failed.request == wanted.request())
+    }
+
+    /// Whether this bundle was sent back here, when the same deployment asked for it.
+    pub fn sent_back(&self, wanted: &Wanted) -> Option<&Rejected> {
+        self.rolled_back
+            .iter()
+            .rfind(|back| back.digest == wanted.digest && back.deployment == wanted.deployment)
+    }
+
+    /// Remember a bundle that was sent back.
+    pub fn send_back(&mut self, bad: &Slot, problem: String) {
+        self.rolled_back.push_back(Rejected {
+            digest: bad.digest,
+            version: bad.version,
+            deployment: bad.deployment.clone(),
+            // Another deployment asks for it again, and nothing less: this is not compared.
+            request: Digest::of(b""),
+            problem,
+        });
+        if self.rolled_back.len() > SENT_BACK {
+            self.rolled_back.pop_front();
         }
     }
 }
@@ -324,16 +337,23 @@ mod tests {
             previous: Some(Slot { version: "0.1.0".parse().unwrap(), ..slot }),
             highest: Some("0.2.0".parse().unwrap()),
             probation: Some(Probation::begin(0, std::time::Duration::from_secs(1), None)),
-            rejected: Some(Rejected {
+            failed: Some(Rejected {
                 digest: Digest::of(b"2"),
                 version: "0.3.0".parse().unwrap(),
                 deployment: "d2".into(),
                 request: Digest::of(b"r"),
-                why: Why::RolledBack,
                 problem: "traps".into(),
             }),
+            rolled_back: VecDeque::new(),
             trying: Some(Trying { request: Digest::of(b"r"), times: 2 }),
         };
+        for deployment in 0..20 {
+            let bad =
+                Slot { deployment: deployment.to_string(), ..ledger.plugins[&name].current.clone().unwrap() };
+            ledger.record(&name).send_back(&bad, "traps".into());
+        }
+        assert_eq!(ledger.plugins[&name].rolled_back.len(), SENT_BACK);
+        assert_eq!(ledger.plugins[&name].rolled_back[0].deployment, "12");
         ledger.note(5, &name, Kind::Installed, (None, Some(named("0.2.0"))), "");
         ledger.save(&path).unwrap();
         assert_eq!(Ledger::load(&path).unwrap(), ledger);

@@ -1,10 +1,6 @@
 //! What a master is told about installs.
 
-use super::{
-    Inner, State,
-    desired::Wanted,
-    ledger::{Record, Rejected, Why},
-};
+use super::{Inner, State, desired::Wanted, ledger::Record};
 use std::{sync::PoisonError, time::Duration};
 use windlass_proto::v1;
 use windlass_types::PluginName;
@@ -48,14 +44,6 @@ pub(super) struct Progress {
     /// Of so many; 0 while that is not known.
     pub total: u64,
     told: bool,
-}
-
-/// Whether a rejection is about this request.
-pub(super) fn rejected<'a>(record: &'a Record, wanted: &Wanted) -> Option<&'a Rejected> {
-    record.rejected.as_ref().filter(|rejected| match rejected.why {
-        Why::Failed => rejected.request == wanted.request(),
-        Why::RolledBack => rejected.digest == wanted.digest && rejected.deployment == wanted.deployment,
-    })
 }
 
 /// What is said when a plugin of the node's own is in the way.
@@ -109,8 +97,10 @@ impl Inner {
                 ("failed", is_local(name))
             } else if self.runs(name, &record, wanted) {
                 ("active", String::new())
-            } else if let Some(rejected) = rejected(&record, wanted) {
-                (rejected.why.stage(), rejected.problem.clone())
+            } else if let Some(back) = record.sent_back(wanted) {
+                ("rolled_back", back.problem.clone())
+            } else if let Some(failed) = record.failed(wanted) {
+                ("failed", failed.problem.clone())
             } else {
                 let tried = state.tries.get(name).filter(|tried| tried.request == wanted.request());
                 ("fetching", tried.map(|tried| tried.problem.clone()).unwrap_or_default())

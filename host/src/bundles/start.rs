@@ -3,7 +3,7 @@
 use super::{
     BundlesError, Inner, Interrupted, State,
     desired::Desired,
-    ledger::{Ledger, LedgerError, Slot, Why},
+    ledger::{Ledger, LedgerError, Slot},
 };
 use crate::{explain::chain, files, journal::now_ms};
 use windlass_types::PluginName;
@@ -103,10 +103,7 @@ impl Inner {
                 }
                 self.show(state, name, loaded);
             }
-            None if record.rejected.as_ref().is_some_and(|rejected| rejected.why == Why::RolledBack) => {
-                self.show_rolled_back(state, name);
-            }
-            None => {}
+            None => self.show_rolled_back(state, name),
         }
     }
 

@@ -62,6 +62,13 @@ async fn a_bundle_is_installed_updated_and_removed() {
         }
     }
 
+    let checked = site.check();
+    let found = checked.iter().find(|finding| finding.what == "bundle demo").unwrap();
+    assert!(found.ok && found.detail.starts_with("0.2.0, sha256:"), "{found:?}");
+    for words in ["signed by release", "with 0 of 3 failures", "0.1.0 before it"] {
+        assert!(found.detail.contains(words), "{found:?}");
+    }
+
     session.want(3, &[]).await;
     let inventory = session.inventory("demo is gone", |inventory| inventory.plugins.is_empty()).await;
     assert_eq!(kinds(&inventory), ["installed", "installed", "removed"]);
@@ -148,8 +155,13 @@ async fn a_fetch_disturbs_no_heartbeat() {
         while !matches!(session.next().await, Kind::Heartbeat(beat) if beat.answers == beats) {}
         slowest = slowest.max(asked.elapsed());
     }
-    assert!(slowest < Duration::from_millis(150), "a heartbeat took {slowest:?}");
-    // A set without it ends the fetch, and a session that is cut does too.
+    // Three missing ones would end a session.
+    assert!(slowest < Duration::from_millis(600), "a heartbeat took {slowest:?}");
+    // Meanwhile it hears what else is wanted; and a set without this one ends the fetch.
+    let small = plugin("small", "0.1.0", Does::Answer(1));
+    let other = site.offer(&small, "d2");
+    session.want(2, &[wanted.clone(), other]).await;
+    session.inventory("2 is taken", |inventory| inventory.desired_revision == 2).await;
     session.want(2, &[]).await;
     until("the part is removed", || (!part.exists()).then_some(())).await;
     site.master.shared.blobs.delivery.send_replace(Delivery::Whole);
@@ -295,4 +307,28 @@ async fn what_fails_leaves_the_old_version_and_is_tried_again_only_for_another_d
     session.want(6, &[impostor]).await;
     session.problem("demo", "failed", "not trusted").await;
     host.stop().await;
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(pid: u32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installed_bundle_is_not_kept_in_memory() {
+    let site = Site::new().await;
+    let program = site.spawn();
+    let mut session = site.master.session().await;
+    let small = plugin("small", "0.1.0", Does::Answer(1));
+    let first = site.offer(&small, "d1");
+    session.want(1, std::slice::from_ref(&first)).await;
+    session.active(&small).await;
+    let before = resident(program.id());
+    let large = plugin_with("demo", "0.1.0", Does::Answer(1), "", 40 << 20);
+    session.want(2, &[first, site.offer(&large, "d2")]).await;
+    session.active(&large).await;
+    let grown = resident(program.id()) - before;
+    assert!(grown < 8 << 10, "{grown} KiB more with a bundle of 40 MiB");
 }

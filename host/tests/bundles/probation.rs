@@ -73,7 +73,11 @@ async fn a_version_that_traps_is_rolled_back_and_stays_back() {
     let fixed = plugin("demo", "0.1.5", Does::Answer(15));
     session.want(4, &[site.offer(&fixed, "d3")]).await;
     session.active(&fixed).await;
-    session.want(5, &[v1::DesiredPlugin { deployment: "d4".into(), ..offer }]).await;
+    // After another version too, the same deployment is over.
+    session.want(5, std::slice::from_ref(&offer)).await;
+    let inventory = session.problem("demo", "rolled_back", "3 of its first 5").await;
+    assert_eq!(listed(&inventory, "demo").unwrap().version, "0.1.5");
+    session.want(6, &[v1::DesiredPlugin { deployment: "d4".into(), ..offer }]).await;
     session.active(&two).await;
     host.stop().await;
 }

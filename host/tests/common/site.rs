@@ -88,6 +88,11 @@ impl Site {
         (Running::with(config, plugins.clone()).await, plugins)
     }
 
+    /// What `windlass-host check` says about bundles.
+    pub fn check(&self) -> Vec<windlass_host::check::Finding> {
+        windlass_host::bundles::check::check(&self.config())
+    }
+
     /// A host as a program of its own, which can be killed.
     pub fn spawn(&self) -> Program {
         let config = self.path("host.toml");
