@@ -35,7 +35,7 @@ Examples:
   windlass-host run --config ./host.toml   with another configuration
   windlass-host fingerprint                what `windlass nodes accept` on the master compares
 
-Signals: TERM or INT drains and ends, a second one ends at once; HUP loads the plugins again.";
+Signals: TERM or INT drains and ends, a second one ends at once; HUP reads the trust file and loads the plugins again.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -154,7 +154,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {
-                tracing::info!("loading the plugins again");
+                tracing::info!("reading the trust file and loading the plugins again");
                 windlass_host::notify::reloading();
                 plugins.reload().await;
                 windlass_host::notify::ready();

@@ -1,8 +1,8 @@
 //! What may be believed on this node's disk.
 //!
-//! Until bundles are signed, the folder of plugins is what a host trusts. Whoever can write there
-//! decides what runs as root, so it must be root's (or the user's that the host runs as) and nobody
-//! else's to write.
+//! A host trusts the plugins in its own folder without a signature, and bundles from a master by its own
+//! trust file. Whoever can write either decides what runs as root, so both must be root's (or the user's
+//! that the host runs as) and nobody else's to write.
 
 use std::{
     os::unix::fs::MetadataExt as _,
