@@ -40,7 +40,7 @@ impl Client {
     pub fn new(connection: &Connection, verbose: bool) -> Result<Self, ClientError> {
         let config = tls::config(&connection.trust)?;
         let mut builder = reqwest::Client::builder()
-            .use_preconfigured_tls(config)
+            .tls_backend_preconfigured(config)
             .connect_timeout(CONNECT)
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             // The token goes to the master and nowhere it may point to.

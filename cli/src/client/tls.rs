@@ -28,7 +28,7 @@ pub async fn shown_authority(url: &reqwest::Url) -> Result<Fingerprint, ClientEr
     let mut config = client_config(&Trust::Pin(Fingerprint::of(b"")), None, &ALPN)?;
     config.dangerous().set_certificate_verifier(look.clone());
     let http = reqwest::Client::builder()
-        .use_preconfigured_tls(config)
+        .tls_backend_preconfigured(config)
         .connect_timeout(super::CONNECT)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

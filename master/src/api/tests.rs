@@ -538,7 +538,7 @@ async fn served_over_tls_in_both_versions_of_http_until_shutdown() {
 
     for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
         let config = windlass_identity::client_config(&api.rig.trust(), None, &[alpn]).unwrap();
-        let client = reqwest::Client::builder().use_preconfigured_tls(config);
+        let client = reqwest::Client::builder().tls_backend_preconfigured(config);
         let client = if alpn == "h2" { client.http2_prior_knowledge() } else { client.http1_only() };
         let client = client.build().unwrap();
         let request = client.get(format!("{url}/api/v1/whoami")).bearer_auth(&api.viewer);

@@ -25,7 +25,7 @@ impl Api {
     pub fn new(url: &str, authority: Fingerprint, token: &str) -> Result<Self> {
         let tls = client_config(&Trust::Pin(authority), None, &["h2", "http/1.1"])?;
         let client = reqwest::Client::builder()
-            .use_preconfigured_tls(tls)
+            .tls_backend_preconfigured(tls)
             .timeout(Duration::from_secs(120))
             .build()?;
         Ok(Api { client, url: url.to_owned(), token: token.to_owned() })
