@@ -10,6 +10,7 @@ pub use plugin::Plugin;
 use crate::{
     commands::complete,
     config, duration,
+    exit::Problem,
     output::{Format, Look},
 };
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
@@ -20,7 +21,8 @@ use windlass_types::{Fingerprint, OperationName, PluginName, api};
 /// Operate a grid of storage nodes from one point.
 ///
 /// A master knows the nodes, and which typed operations their plugins offer. This command asks it:
-/// look at nodes and operations, run an operation on many nodes at once, see what each answered.
+/// look at nodes and operations, run an operation on many nodes at once, see what each answered, roll
+/// plugins out. Authors of plugins need no master: see `windlass plugin`.
 #[derive(Debug, Parser)]
 #[command(
     name = "windlass",
@@ -68,9 +70,9 @@ Exit codes:
   0    All succeeded
   1    The command itself failed: no connection, an error of the master, an unknown job
   2    The command line makes no sense: flags, arguments, name of the operation
-  3    The job ran, and not every node succeeded
-  4    Denied: by the master, or by every node that did not succeed
-  130  Left with Ctrl-C while the job goes on";
+  3    The job or deployment ran, and not every node succeeded
+  4    Denied: by the master, a registry, or every node that did not succeed; or waiting for approval
+  130  Left with Ctrl-C while the job or deployment goes on";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -125,7 +127,7 @@ pub enum Command {
     /// Look at jobs, follow and cancel them.
     #[command(subcommand, arg_required_else_help = true)]
     Jobs(Jobs),
-    /// Make, test and ship a plugin.
+    /// Make, test, sign and ship a plugin.
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(Plugin),
     /// Make and remove tokens of operators.
@@ -287,6 +289,36 @@ pub struct Target {
     /// All accepted nodes.
     #[arg(long, conflicts_with_all = ["on", "label", "flag", "fact", "where"])]
     pub all: bool,
+}
+
+impl Target {
+    /// As the API takes it.
+    pub fn to_api(&self) -> api::Target {
+        api::Target {
+            on: if self.all { vec!["*".to_owned()] } else { self.on.clone() },
+            labels: self.label.iter().cloned().collect(),
+            flags: self.flag.clone(),
+            facts: self.fact.iter().cloned().collect(),
+            r#where: self.r#where.clone(),
+        }
+    }
+
+    /// As the API takes it, where nodes must be named.
+    ///
+    /// # Errors
+    /// If none are.
+    pub fn required(&self) -> Result<api::Target, Problem> {
+        match self.to_api() {
+            target if target == api::Target::default() => Err(Problem::usage("on which nodes?")
+                .hint("give `--on NODE`, `--label`, `--flag`, `--fact` or `--where`, or `--all`")),
+            target => Ok(target),
+        }
+    }
+
+    /// As the API takes it, where all nodes are meant unless some are named.
+    pub fn or_all(&self) -> Option<api::Target> {
+        Some(self.to_api()).filter(|target| *target != api::Target::default())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! Durations as people type them: `30s`, `1h30m`, `7d`.
 
-use jiff::{Span, SpanRelativeTo};
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned, civil::Date, tz::TimeZone};
 use std::time::Duration;
 
 /// Read a duration. A day has 24 hours; months and years, whose length varies, are refused.
@@ -17,6 +17,32 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         Ok(duration) => Ok(duration),
         Err(_) => Err(format!("`{text}` is negative")),
     }
+}
+
+/// Read a duration that may be none: `0`.
+///
+/// # Errors
+/// With words for the person who typed it.
+pub fn parse_or_none(text: &str) -> Result<Duration, String> {
+    if ["0", "0s"].contains(&text) { Ok(Duration::ZERO) } else { parse(text) }
+}
+
+/// Read a moment to come: a time from now (`90d`, `1y`) or the beginning of a day (`2028-01-01`, UTC).
+///
+/// # Errors
+/// With words for the person who typed it.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    after(text, &Zoned::now().with_time_zone(TimeZone::UTC))
+}
+
+fn after(text: &str, now: &Zoned) -> Result<Timestamp, String> {
+    let wrong =
+        || format!("`{text}` is neither a time such as `90d` or `1y`, nor a day such as `2028-01-01`");
+    let moment = match text.parse::<Date>() {
+        Ok(day) => day.to_zoned(TimeZone::UTC).map_err(|_| wrong())?,
+        Err(_) => now.checked_add(text.parse::<Span>().map_err(|_| wrong())?).map_err(|_| wrong())?,
+    };
+    if moment <= *now { Err(format!("`{text}` has passed")) } else { Ok(moment.timestamp()) }
 }
 
 /// Milliseconds for the API.
@@ -37,6 +63,21 @@ mod tests {
         }
         for bad in ["", "30", "s", "-5s", "0s", "1 fortnight", "2 months"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+    #[test]
+    fn moments_as_typed() {
+        let now: Zoned = "2026-03-01T12:00:00[UTC]".parse().unwrap();
+        for (text, moment) in [
+            ("1y", "2027-03-01T12:00:00Z"),
+            ("90d", "2026-05-30T12:00:00Z"),
+            ("36h", "2026-03-03T00:00:00Z"),
+            ("2028-01-01", "2028-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(after(text, &now).map(|moment| moment.to_string()), Ok(moment.into()), "{text}");
+        }
+        for bad in ["", "1", "soon", "0s", "-1y", "2026-03-01", "2026-02-30", "9999y"] {
+            assert!(after(bad, &now).is_err(), "{bad}");
         }
     }
 }

@@ -61,6 +61,10 @@ impl Problem {
     pub fn failed(message: impl Into<String>) -> Self {
         Problem { exit: Exit::Failed, ..Problem::usage(message) }
     }
+    /// It is not allowed.
+    pub fn denied(message: impl Into<String>) -> Self {
+        Problem { exit: Exit::Denied, ..Problem::usage(message) }
+    }
     /// What the person may do about it.
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Problem { hint: Some(hint.into()), ..self }

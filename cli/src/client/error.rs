@@ -21,6 +21,9 @@ pub enum ClientError {
         #[source]
         source: serde_json::Error,
     },
+    /// More than was asked for.
+    #[error("the reply to `{path}` is larger than {} MiB", most >> 20)]
+    TooLarge { path: String, most: u64 },
     #[error("cannot set up the connection")]
     Tls(#[from] windlass_identity::IdentityError),
     #[error("cannot set up the connection")]
@@ -122,7 +125,7 @@ const BROKEN: [std::io::ErrorKind; 4] = [
 ];
 
 /// The root of a failed request in words, and what may help.
-fn explain(error: &reqwest::Error) -> (String, Option<String>) {
+pub fn explain(error: &reqwest::Error) -> (String, Option<String>) {
     let mut cause = error.source();
     let mut last = None;
     while let Some(error) = cause {
@@ -133,7 +136,7 @@ fn explain(error: &reqwest::Error) -> (String, Option<String>) {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
         {
-            return (REFUSED.into(), Some("is the master running, and is the address right?".into()));
+            return (REFUSED.into(), Some("is it running, and is the address right?".into()));
         }
         if error.downcast_ref::<std::io::Error>().is_some_and(|io| BROKEN.contains(&io.kind())) {
             return ("the connection broke".into(), None);

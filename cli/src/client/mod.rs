@@ -8,7 +8,7 @@ pub mod events;
 mod sse;
 pub mod tls;
 
-pub use error::ClientError;
+pub use error::{ClientError, explain};
 
 use crate::config::Connection;
 use reqwest::{Method, RequestBuilder, Response, Url, header};
@@ -20,6 +20,8 @@ use windlass_types::{JobId, api::*};
 const CONNECT: Duration = Duration::from_secs(5);
 /// A reply that does not begin within this long is not coming.
 const REPLY: Duration = Duration::from_secs(60);
+/// The same for packages, which take their time on slow lines.
+const PACKAGE: Duration = Duration::from_secs(600);
 /// Items a page: as many as the API gives.
 const PAGE: u32 = 1_000;
 
@@ -70,13 +72,17 @@ impl Client {
 
     /// Send a request; a reply that is an error becomes one.
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        self.send_within(request, REPLY).await
+    }
+
+    async fn send_within(&self, request: RequestBuilder, limit: Duration) -> Result<Response, ClientError> {
         let request = request.build().map_err(ClientError::Setup)?;
         let line = self.verbose.then(|| format!("{} {}", request.method(), request.url().path()));
         let began = Instant::now();
-        let reply = tokio::time::timeout(REPLY, self.http.execute(request)).await;
+        let reply = tokio::time::timeout(limit, self.http.execute(request)).await;
         let reply = match reply {
             Ok(reply) => reply.map_err(|source| ClientError::unreachable(self.address(), source)),
-            Err(_) => Err(ClientError::Silent { url: self.address().into(), seconds: REPLY.as_secs() }),
+            Err(_) => Err(ClientError::Silent { url: self.address().into(), seconds: limit.as_secs() }),
         };
         if let Some(line) = line {
             let end = match &reply {
@@ -97,6 +103,10 @@ impl Client {
 
     async fn fetch<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
         let reply = self.send(request.header(header::ACCEPT, "application/json")).await?;
+        self.parse(reply).await
+    }
+
+    async fn parse<T: DeserializeOwned>(&self, reply: Response) -> Result<T, ClientError> {
         let path = reply.url().path().to_owned();
         let body = reply.bytes().await.map_err(|source| ClientError::unreachable(self.address(), source))?;
         serde_json::from_slice(&body).map_err(|source| ClientError::Reply { path, source })

@@ -65,7 +65,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
     }
 }
 
-/// The commands that speak with a master.
+/// The commands that speak with a master, a registry or a person.
 async fn talk(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Login(login) => login::login(context, login).await,

@@ -1,6 +1,11 @@
 //! What authors do, without a master.
 
+pub mod file;
+mod inspect;
+mod keys;
 pub mod local;
+pub mod registry;
+mod verify;
 
 use crate::{cli::Plugin, commands::Context, exit::Exit};
 use anyhow::Result;
@@ -10,5 +15,11 @@ pub async fn run(context: &Context, command: Plugin) -> Result<Exit> {
         Plugin::Run(run) => Box::pin(local::run(context, *run)).await,
         Plugin::Test(test) => Box::pin(local::test(context, test)).await,
         Plugin::Record(record) => Box::pin(local::record(context, *record)).await,
+        Plugin::Keygen(keygen) => keys::keygen(context, &keygen),
+        Plugin::Sign(sign) => keys::sign(context, &sign),
+        Plugin::Verify(verify) => verify::verify(context, &verify),
+        Plugin::Inspect { package } => inspect::inspect(context, &package.package),
+        Plugin::Push(push) => registry::push(context, push).await,
+        Plugin::Pull(pull) => registry::pull_to_file(context, pull).await,
     }
 }

@@ -1,5 +1,9 @@
 //! What the tests of rendering show: a small grid at a fixed time.
 
+mod plugins;
+
+pub use plugins::{bundle, capabilities, deployment, plugin, plugin_events};
+
 use crate::output::Look;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

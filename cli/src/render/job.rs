@@ -7,10 +7,7 @@ use super::{
     time, value,
 };
 use crate::output::Look;
-use windlass_types::{
-    JobId,
-    api::{Job, JobState, Target},
-};
+use windlass_types::api::{Job, JobState, Target};
 
 /// A target as it would be typed.
 pub fn target(target: &Target) -> String {
@@ -28,7 +25,7 @@ pub fn target(target: &Target) -> String {
 
 /// The shortest beginning of each id that is its own among these, 13 characters at least: ids of
 /// jobs begin with their time, and 13 characters are its milliseconds.
-pub fn short_ids(ids: &[JobId]) -> Vec<String> {
+pub fn short_ids<Id: std::fmt::Display>(ids: &[Id]) -> Vec<String> {
     let all: Vec<String> = ids.iter().map(ToString::to_string).collect();
     all.iter()
         .map(|id| {
@@ -117,6 +114,7 @@ pub fn summary(job: &Job, look: &Look) -> String {
 mod tests {
     use super::*;
     use crate::render::fixtures::{self, look};
+    use windlass_types::JobId;
 
     #[test]
     fn views() {

@@ -3,12 +3,15 @@
 //!
 //! What a node says is foreign text: it passes [`text::clean`] before it reaches a terminal.
 
+pub mod capabilities;
 pub mod cases;
+pub mod deployment;
 pub mod fleet;
 pub mod job;
 pub mod layout;
 pub mod operation;
 pub mod outcome;
+pub mod plugins;
 pub mod results;
 pub mod scalar;
 pub mod table;

@@ -27,7 +27,7 @@ pub fn list(operations: &[OperationInfo], look: &Look) -> String {
     grid.render(look)
 }
 
-fn effect_tone(effect: Effect) -> Tone {
+pub fn effect_tone(effect: Effect) -> Tone {
     match effect {
         Effect::Read => Tone::Plain,
         Effect::Change => Tone::Unsure,

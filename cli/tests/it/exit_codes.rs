@@ -48,7 +48,7 @@ async fn no_connection_is_1_with_a_reason() {
     let mut away = master.command(&["whoami"]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     away.env("WINDLASS_URL", format!("https://127.0.0.1:{port}"));
-    Run::of(&mut away).await.expect(1).says("connection refused").says("hint: is the master running");
+    Run::of(&mut away).await.expect(1).says("connection refused").says("hint: is it running");
 
     let mut stranger = master.command(&["whoami"]);
     stranger.env("WINDLASS_CA_FINGERPRINT", format!("sha256:{}", "0".repeat(64)));

@@ -168,6 +168,21 @@ impl Trust {
         })
     }
 
+    /// What holds of each signature over a bundle of this plugin: the name of the key it counts for,
+    /// or why it does not count. Whether the key made it is not looked at: see [`Trust::verify`].
+    pub fn judge_each<'a>(
+        &'a self,
+        plugin: &PluginName,
+        signatures: &[Signature],
+        now_ms: i64,
+    ) -> Vec<Result<&'a str, String>> {
+        let judge = |signature: &Signature| match self.rule(plugin) {
+            Some(rule) => self.judge(rule, signature, now_ms),
+            None => Err(Untrusted::NoRule(plugin.clone()).to_string()),
+        };
+        signatures.iter().map(judge).collect()
+    }
+
     /// Name of the key, if its signatures count under this rule now.
     fn judge(&self, rule: &Rule, signature: &Signature, now_ms: i64) -> Result<&str, String> {
         let id = signature.key();
