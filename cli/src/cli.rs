@@ -3,9 +3,11 @@
 
 mod nodes;
 pub mod plugin;
+pub mod plugins;
 
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
 pub use plugin::Plugin;
+pub use plugins::Plugins;
 
 use crate::{
     commands::complete,
@@ -127,6 +129,9 @@ pub enum Command {
     /// Look at jobs, follow and cancel them.
     #[command(subcommand, arg_required_else_help = true)]
     Jobs(Jobs),
+    /// Roll plugins out, see who runs what, decide what they may touch.
+    #[command(subcommand, arg_required_else_help = true)]
+    Plugins(Plugins),
     /// Make, test, sign and ship a plugin.
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(Plugin),

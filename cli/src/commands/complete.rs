@@ -68,6 +68,44 @@ pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     )
 }
 
+/// Names of plugins.
+pub fn plugins(current: &OsStr) -> Vec<CompletionCandidate> {
+    let all = ask(async |client| client.plugins().await);
+    candidates(
+        current,
+        all.map(|all| all.into_iter().map(|plugin| (plugin.name.to_string(), plugin.versions.join(", ")))),
+    )
+}
+
+/// Bundles in the store, as `name@version`.
+pub fn bundles(current: &OsStr) -> Vec<CompletionCandidate> {
+    let all = ask(async |client| client.bundles(None).await);
+    candidates(
+        current,
+        all.map(|all| {
+            all.into_iter()
+                .map(|bundle| (format!("{}@{}", bundle.plugin, bundle.version), bundle.description))
+        }),
+    )
+}
+
+/// Names of plugins, and once one is typed its bundles.
+pub fn plugins_and_bundles(current: &OsStr) -> Vec<CompletionCandidate> {
+    if current.to_str().is_some_and(|text| text.contains('@')) { bundles(current) } else { plugins(current) }
+}
+
+/// Ids of recent deployments.
+pub fn deployments(current: &OsStr) -> Vec<CompletionCandidate> {
+    let all = ask(async |client| client.deployments(None, 50).await);
+    candidates(
+        current,
+        all.map(|all| {
+            all.into_iter()
+                .map(|deployment| (deployment.id.to_string(), crate::render::deployment::what(&deployment)))
+        }),
+    )
+}
+
 /// `key=` for each parameter of the operation on the command line, and the values of enums.
 pub fn arguments(current: &OsStr) -> Vec<CompletionCandidate> {
     // The shell passes the whole line; the operation is the only word on it that reads as one.

@@ -1,20 +1,15 @@
 //! `jobs …`
 
-use super::{Context, follow, show as results};
+use super::{Context, follow, ids, show as results};
 use crate::{
     cli::{Jobs, View},
     client::Client,
-    exit::{Exit, Problem},
+    exit::Exit,
     render::{job, table::Tone, text, trace},
 };
 use anyhow::Result;
-use windlass_types::{
-    JobId,
-    api::{Job, JobState},
-};
+use windlass_types::{JobId, api::JobState};
 
-/// Among so many of the newest jobs the beginning of an id is looked for.
-const RECENT: usize = 1_000;
 /// Traces of so many nodes are fetched at most; more are asked for by name.
 const MOST_TRACES: usize = 100;
 
@@ -43,29 +38,8 @@ pub async fn run(context: &Context, command: Jobs) -> Result<Exit> {
 
 /// The job that a whole id or the beginning of one means.
 async fn id(client: &Client, text: &str) -> Result<JobId> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let wanted = text.to_ascii_lowercase();
-    if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
-        return Err(Problem::usage(format!("`{text}` is not the id of a job"))
-            .hint("ids are hexadecimal: see `windlass jobs list`")
-            .into());
-    }
-    let jobs = client.jobs(RECENT).await?;
-    let found: Vec<&Job> = jobs.iter().filter(|job| job.id.to_string().starts_with(&wanted)).collect();
-    match found[..] {
-        [job] => Ok(job.id),
-        [] => Err(Problem::failed(format!("there is no job `{text}` among the last {RECENT}"))
-            .hint("see `windlass jobs list`, or give the whole id")
-            .into()),
-        [..] => {
-            let ids: Vec<String> = found.iter().take(5).map(|job| format!("`{}`", job.id)).collect();
-            Err(Problem::failed(format!("`{text}` is the beginning of {} jobs", found.len()))
-                .hint(format!("give more of it: {}", ids.join(", ")))
-                .into())
-        }
-    }
+    let recent = async |most| Ok(client.jobs(most).await?.iter().map(|job| job.id).collect());
+    ids::find(text, "job", "windlass jobs list", recent).await
 }
 
 async fn show(context: &Context, client: &Client, id: JobId, view: &View) -> Result<Exit> {

@@ -3,10 +3,12 @@
 mod audit;
 pub mod complete;
 mod follow;
+mod ids;
 mod jobs;
 mod login;
 mod nodes;
 mod ops;
+mod plugins;
 mod reference;
 mod run;
 mod shell;
@@ -74,6 +76,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Ops(ops) => ops::run(context, ops).await,
         Command::Run(run) => Box::pin(run::run(context, *run)).await,
         Command::Jobs(jobs) => Box::pin(jobs::run(context, jobs)).await,
+        Command::Plugins(plugins) => Box::pin(plugins::run(context, plugins)).await,
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,
         Command::Audit(audit) => audit::run(context, audit).await,

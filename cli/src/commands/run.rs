@@ -31,7 +31,7 @@ const QUICK: Duration = Duration::from_millis(300);
 const NAMED: usize = 12;
 
 pub async fn run(context: &Context, command: Run) -> Result<Exit> {
-    let target = target(&command)?;
+    let target = command.target.required()?;
     let client = context.client()?;
     let info = client.operation(command.operation.as_str()).await?;
     let args = arguments(&info, command.args.as_deref(), &command.words)?;
@@ -69,23 +69,6 @@ fn unsure(error: ClientError) -> anyhow::Error {
         .hint("look for it with `windlass jobs list` before you run it again")
         .because(error)
         .into()
-}
-
-fn target(command: &Run) -> Result<Target> {
-    let on = if command.target.all { vec!["*".to_owned()] } else { command.target.on.clone() };
-    let target = Target {
-        on,
-        labels: command.target.label.iter().cloned().collect(),
-        flags: command.target.flag.clone(),
-        facts: command.target.fact.iter().cloned().collect(),
-        r#where: command.target.r#where.clone(),
-    };
-    if target == Target::default() {
-        return Err(Problem::usage("on which nodes?")
-            .hint("give `--on NODE`, `--label`, `--flag`, `--fact` or `--where`, or `--all`")
-            .into());
-    }
-    Ok(target)
 }
 
 /// The arguments of an operation from the command line, checked against its type.

@@ -1,5 +1,9 @@
 //! A master that says what a test tells it to, over TLS.
 
+mod bundles;
+
+pub use bundles::{DEPLOYMENT, Frame};
+
 use axum::{
     Json, Router,
     body::Body,
@@ -50,6 +54,12 @@ pub struct Script {
     pub drops_new_jobs: bool,
     /// The stream of events breaks after so many events, the first time.
     pub breaks_after: Option<usize>,
+    /// How a deployment goes.
+    pub frames: &'static [Frame],
+    /// The bundles ask for more than was approved.
+    pub asks_for_more: bool,
+    /// A deployment is under way.
+    pub busy: bool,
 }
 
 /// What the program did.
@@ -65,6 +75,8 @@ pub struct Fake {
     script: Script,
     pub seen: Mutex<Seen>,
     cancelled: watch::Sender<bool>,
+    /// Uploaded, in order.
+    pub packages: Mutex<Vec<Vec<u8>>>,
     /// Of every connection so far.
     cuts: Mutex<Vec<windlass_identity::CutHandle>>,
     /// How many streams of events were begun, and jobs cancelled.
@@ -93,6 +105,13 @@ impl Default for Script {
             deaf: false,
             drops_new_jobs: false,
             breaks_after: None,
+            frames: &[
+                ("running", &["installing", "waiting"]),
+                ("running", &["active", "sent"]),
+                ("succeeded", &["active", "active"]),
+            ],
+            asks_for_more: false,
+            busy: false,
         }
     }
 }
@@ -134,6 +153,7 @@ impl Master {
         let fake = Arc::new(Fake {
             script,
             seen: Mutex::default(),
+            packages: Mutex::default(),
             cancelled: watch::Sender::new(false),
             cuts: Mutex::default(),
             steps: watch::Sender::new((0, 0)),
@@ -263,6 +283,7 @@ fn router(fake: Arc<Fake>) -> Router {
             "/tokens/{id}",
             delete(async || Refusal(StatusCode::FORBIDDEN, "forbidden", "role admin is needed".into(), None)),
         )
+        .merge(bundles::router())
         .layer(middleware::from_fn(authorise))
         .with_state(fake);
     Router::new().nest("/api/v1", api)

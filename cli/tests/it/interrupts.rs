@@ -19,7 +19,7 @@ fn slow() -> Script {
     }
 }
 
-fn press_ctrl_c(child: &tokio::process::Child) {
+pub fn press_ctrl_c(child: &tokio::process::Child) {
     kill(Pid::from_raw(child.id().unwrap().cast_signed()), Signal::SIGINT).unwrap();
 }
 

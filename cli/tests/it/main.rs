@@ -4,4 +4,6 @@ mod exit_codes;
 mod fake;
 mod interrupts;
 mod output;
+mod plugins;
+mod signing;
 mod surface;

@@ -41,6 +41,10 @@ async fn shells_get_a_script_and_candidates() {
     assert_eq!(candidates(&["run", "demo"]).await, "demo.item.list\ndemo.item.wipe");
     assert_eq!(candidates(&["run", "demo.item.list", "--on", "n"]).await, "n1\nn2\nn3");
     assert_eq!(candidates(&["run", "demo.item.list", "c"]).await, "count=");
+    assert_eq!(candidates(&["plugins", "show", "d"]).await, "demo");
+    assert_eq!(candidates(&["plugins", "show", "demo@0.2"]).await, "demo@0.2.0");
+    assert_eq!(candidates(&["plugins", "deploy", "demo"]).await, "demo@0.1.0\ndemo@0.2.0");
+    assert_eq!(candidates(&["plugins", "rollouts", "show", "01"]).await, DEPLOYMENT);
     assert_eq!(candidates(&["nodes", "acc"]).await, "accept");
 }
 
