@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod dev;
 mod exec;
+mod fuzz;
 mod plugins;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Test,
     /// Measure, and print the figures beside their targets.
     Bench(bench::Bench),
+    /// Try what nobody would think of on all that reads what others wrote.
+    Fuzz(fuzz::Fuzz),
     /// Build all programs and bundles.
     Build {
         /// With optimisation.
@@ -54,6 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Dev(dev) => dev::run(dev),
         Command::Test => test::run(),
         Command::Bench(bench) => bench::run(bench),
+        Command::Fuzz(fuzz) => fuzz::run(fuzz),
         Command::Build { release } => build::all(*release),
         Command::Plugins => {
             setup::wasm_target()?;

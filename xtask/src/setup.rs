@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// Programs the tests need, with the Debian package that brings each.
-const PACKAGES: [(&str, &str); 1] = [("zpool", "zfs-fuse")];
+const PACKAGES: [(&str, &str); 2] = [("zpool", "zfs-fuse"), ("c++", "g++")];
 
 /// The wasm target, without which no plugin builds.
 pub fn wasm_target() -> Result<()> {

@@ -3,13 +3,17 @@
 use crate::{
     build,
     exec::{cargo, output, step},
-    setup,
+    fuzz, setup,
 };
 use anyhow::{Context as _, Result, ensure};
 
 /// The two groups that are built apart (see [`build`]).
 const AGENT: [&str; 2] = ["--package", "windlass-host"];
 const REST: [&str; 3] = ["--workspace", "--exclude", "windlass-host"];
+
+/// How long each fuzz target is tried: two at a time, so all of them take half as many minutes as
+/// there are.
+const FUZZ_SECONDS: u32 = 60;
 
 /// Everything.
 pub fn run() -> Result<()> {
@@ -37,7 +41,8 @@ pub fn run() -> Result<()> {
             "sources",
         ]),
     )?;
-    tests()
+    tests()?;
+    fuzz::for_tests(FUZZ_SECONDS)
 }
 
 fn lint() -> Result<()> {

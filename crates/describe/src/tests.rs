@@ -255,13 +255,3 @@ proptest! {
         let _ = component_operations(&plugin("zfs"), &bytes);
     }
 }
-
-/// A fuzz target as well as a test: `cargo bolero test` runs it with coverage.
-#[test]
-fn fuzz_wit() {
-    bolero::check!().for_each(|bytes: &[u8]| {
-        let mut framed = b"\0asm\x0d\0\x01\0".to_vec();
-        framed.extend_from_slice(bytes);
-        let _ = operations(&plugin("zfs"), &framed);
-    });
-}

@@ -420,17 +420,3 @@ proptest! {
         }
     }
 }
-
-/// A fuzz target as well as a test: `cargo bolero test` runs it with coverage.
-#[test]
-fn fuzz_grammar() {
-    bolero::check!().for_each(|bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        let (rule, args) = text.split_once('\u{1e}').unwrap_or((&text, "a"));
-        let rule: Vec<&str> = rule.split('\u{1f}').collect();
-        let args: Vec<&str> = args.split('\u{1f}').collect();
-        if let Ok(grammar) = Grammar::parse(&rule, &declared()) {
-            let _ = grammar.matches(&args);
-        }
-    });
-}

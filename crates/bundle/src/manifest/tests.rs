@@ -380,16 +380,6 @@ proptest::proptest! {
     }
 }
 
-/// A fuzz target as well as a test: `cargo bolero test` runs it with coverage.
-#[test]
-fn fuzz_manifest() {
-    bolero::check!().for_each(|bytes: &[u8]| {
-        if let Ok(text) = std::str::from_utf8(bytes) {
-            let _ = Manifest::parse(text).map_err(|error| error.to_string());
-        }
-    });
-}
-
 /// The examples of the reference are valid, and its tables name what there is.
 #[test]
 fn the_reference_is_right() {
