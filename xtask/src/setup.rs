@@ -5,7 +5,16 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// Programs the tests need, with the Debian package that brings each.
-const PACKAGES: [(&str, &str); 2] = [("zpool", "zfs-fuse"), ("c++", "g++")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("zpool", "zfs-fuse"),
+    ("c++", "g++"),
+    ("clang", "clang"),
+    ("wasm-ld", "lld"),
+    ("npm", "npm"),
+    ("python3", "python3-venv"),
+];
+/// Debian packages without a program: what C plugins are compiled with.
+const LIBRARIES: [&str; 2] = ["wasi-libc", "libclang-rt-dev-wasm32"];
 
 /// The wasm target, without which no plugin builds.
 pub fn wasm_target() -> Result<()> {
@@ -24,8 +33,9 @@ pub fn wasm_target() -> Result<()> {
 
 /// What the tests need on top: Debian packages and the test runner.
 pub fn for_tests() -> Result<()> {
+    let programs = PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package);
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+        programs.chain(LIBRARIES.into_iter().filter(|package| !is_installed(package))).collect();
     if !missing.is_empty() {
         if !exists("apt-get") || !is_root() {
             bail!(
@@ -48,6 +58,12 @@ pub fn for_tests() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether Debian's package manager has installed a package.
+fn is_installed(package: &str) -> bool {
+    exec::output("dpkg-query", &["--show", "--showformat", "${db:Status-Status}", package])
+        .is_some_and(|status| status.trim() == "installed")
 }
 
 fn is_root() -> bool {

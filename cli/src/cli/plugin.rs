@@ -1,6 +1,7 @@
 //! The surface of `windlass plugin`: what an author does. No master is needed for any of it.
 
 pub mod local;
+pub mod project;
 pub mod registry;
 pub mod signing;
 
@@ -9,9 +10,13 @@ use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
+    New(project::New),
+    Check(project::Check),
+    Build(project::Build),
     Run(Box<local::Run>),
     Test(local::Test),
     Record(Box<local::Record>),
+    Pack(project::Pack),
     Keygen(signing::Keygen),
     Sign(signing::Sign),
     Verify(signing::Verify),

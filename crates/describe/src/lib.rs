@@ -25,7 +25,7 @@ mod tests;
 pub use agreement::{Disagreement, check_agreement};
 pub use diff::difference;
 pub use operations::{component_operations, operations};
-pub use pack::{PackError, Packed, encode_wit, pack};
+pub use pack::{PackError, Packed, encode_wit, pack, stage_wit};
 
 /// Why the operations of a plugin can not be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -58,6 +58,16 @@ fn read(plugin: &PluginName, decoded: &Decoded) -> Result<Vec<Operation>, Descri
     Ok(operations)
 }
 
+/// Name of the world of a binary WIT package that is the plugin.
+pub(crate) fn world_name(plugin: &PluginName, wit: &[u8]) -> Result<String, DescribeError> {
+    let Decoded { resolve, root } = decode::package(wit)?;
+    let world = match root {
+        Root::World(world) => world,
+        Root::Package(package) => world_of(plugin, &resolve, package)?,
+    };
+    Ok(resolve.worlds[world].name.clone())
+}
+
 /// The world of a package that is the plugin: the only one, or the one of its name.
 fn world_of(plugin: &PluginName, resolve: &Resolve, package: PackageId) -> Result<WorldId, DescribeError> {
     let package = &resolve.packages[package];

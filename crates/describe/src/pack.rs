@@ -8,10 +8,10 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 use windlass_bundle::{
-    Bundle, BundleError,
+    Bundle, BundleError, Manifest,
     manifest::{Exported, Unfit},
 };
-use windlass_types::shape::Operation;
+use windlass_types::{PluginName, shape::Operation};
 use wit_parser::{Resolve, SourceMap, UnresolvedPackageGroup};
 
 mod alerts;
@@ -40,6 +40,14 @@ pub enum PackError {
         dir: PathBuf,
         /// What the parser said, with lines of the text.
         why: String,
+    },
+    /// The WIT could not be laid out.
+    #[error("can not lay the WIT out in {}", dir.display())]
+    Stage {
+        /// The folder.
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
     },
     /// The manifest or another part is wrong.
     #[error(transparent)]
@@ -91,6 +99,16 @@ pub fn check(bundle: &Bundle) -> Result<(Vec<Operation>, Vec<String>), PackError
     let described = operations(&manifest.name, &bundle.wit).map_err(PackError::Describe)?;
     let exported = component_operations(&manifest.name, &bundle.component).map_err(PackError::Component)?;
     check_agreement(&described, &exported)?;
+    let unlisted = check_described(manifest, &described)?;
+    Ok((described, unlisted))
+}
+
+/// Check a manifest against the operations of its WIT, for who has no component yet. Gives those
+/// that the manifest does not mention.
+///
+/// # Errors
+/// With the first thing that is wrong.
+pub fn check_described(manifest: &Manifest, described: &[Operation]) -> Result<Vec<String>, PackError> {
     if described.is_empty() {
         return Err(PackError::NoOperations { package: format!("…:{}", manifest.name) });
     }
@@ -103,14 +121,14 @@ pub fn check(bundle: &Bundle) -> Result<(Vec<Operation>, Vec<String>), PackError
         })
         .collect();
     manifest.fits(&exported)?;
-    alerts::check(manifest, &described)?;
+    alerts::check(manifest, described)?;
     let unlisted = described
         .iter()
         .map(|operation| operation.name.local())
         .filter(|local| !manifest.operations.contains_key(*local))
         .map(str::to_owned)
         .collect();
-    Ok((described, unlisted))
+    Ok(unlisted)
 }
 
 /// Encode a folder of WIT text, with its dependencies in `deps/`, as a binary package that keeps
@@ -145,6 +163,46 @@ const HOST: [(&str, &str); 7] = [
     ("host/probes.wit", include_str!("../../../wit/host/probes.wit")),
     ("host/state.wit", include_str!("../../../wit/host/state.wit")),
 ];
+
+/// Lay a folder of WIT text out as toolchains want it, with the host interface among its
+/// dependencies where it brings none of its own, and give the name of its world.
+///
+/// # Errors
+/// If the folder can not be read or written, is not a package, or has no world that is the plugin.
+pub fn stage_wit(wit_dir: &Path, plugin: &PluginName, to: &Path) -> Result<String, PackError> {
+    let encoded = encode_wit(wit_dir)?;
+    let world = crate::operations::world_name(plugin, &encoded).map_err(PackError::Describe)?;
+    let stage = || -> std::io::Result<()> {
+        if to.exists() {
+            std::fs::remove_dir_all(to)?;
+        }
+        copy_wit(wit_dir, to)?;
+        if !brings_host(&wit_dir.join("deps")) {
+            for (path, text) in HOST {
+                let path = to.join("deps").join(path);
+                std::fs::create_dir_all(path.parent().unwrap_or(to))?;
+                std::fs::write(path, text)?;
+            }
+        }
+        Ok(())
+    };
+    stage().map_err(|source| PackError::Stage { dir: to.to_owned(), source })?;
+    Ok(world)
+}
+
+fn copy_wit(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_wit(&path, &target)?;
+        } else if path.extension().is_some_and(|kind| kind == "wit") {
+            std::fs::copy(&path, &target)?;
+        }
+    }
+    Ok(())
+}
 
 fn push_host(resolve: &mut Resolve) -> Result<(), impl std::fmt::Display> {
     let mut sources = SourceMap::default();
