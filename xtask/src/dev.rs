@@ -8,10 +8,14 @@ use std::{
     sync::mpsc,
     time::Instant,
 };
-use windlass_tests::{Binaries, Grid, GridOptions};
+use windlass_bundle::Bundle;
+use windlass_tests::{Binaries, Grid, GridOptions, bundles::Signer};
 
 /// Ports that are used when they are free, since people remember them.
 const USUAL_PORTS: [u16; 3] = [7400, 7401, 7402];
+
+/// What is rolled out over the grid.
+const PLUGINS: [&str; 2] = ["monitor", "zfs"];
 
 /// Start a master and hosts on loopback and run an operation on all of them.
 #[derive(Debug, Args)]
@@ -42,15 +46,23 @@ pub fn run(dev: &Dev) -> Result<()> {
     let start = Instant::now();
     let dir = tempfile::Builder::new().prefix("windlass-dev-").tempdir()?;
     let names: Vec<String> = (1..=dev.hosts).map(|number| format!("n{number}")).collect();
+    let signer = Signer::new();
     let options = GridOptions {
         hosts: names.clone(),
-        plugins: vec!["monitor".into(), "zfs".into()],
+        plugins: Vec::new(),
+        trust: Some(signer.trust()),
         ports: free(USUAL_PORTS).then_some(USUAL_PORTS),
         compile_cache: Some(compile_cache(&target)?),
         ..GridOptions::default()
     };
     let grid = Grid::start(binaries, dir.path(), options)?;
-    eprintln!("a master and {} hosts started in {:.1} s\n", names.len(), start.elapsed().as_secs_f32());
+    eprintln!("a master and {} hosts started in {:.1} s", names.len(), start.elapsed().as_secs_f32());
+
+    let start = Instant::now();
+    for plugin in PLUGINS {
+        roll_out(&grid, &signer, plugin, dir.path())?;
+    }
+    eprintln!("{} signed and rolled out in {:.1} s\n", PLUGINS.join(" and "), start.elapsed().as_secs_f32());
 
     let table = grid.windlass(&["run", "monitor.system.read", "--on", "n*"]);
     print(&table.stdout);
@@ -64,6 +76,24 @@ pub fn run(dev: &Dev) -> Result<()> {
     print(&explanation(&grid, dir.path()));
     stopped.recv().context("waiting for Ctrl-C")?;
     eprintln!("\nending the grid");
+    Ok(())
+}
+
+/// What an operator does with a bundle: push it, approve what it asks for, deploy it.
+fn roll_out(grid: &Grid, signer: &Signer, plugin: &str, dir: &Path) -> Result<()> {
+    let bundle = Bundle::read_dir(&grid.binaries().bundle(plugin)?)?;
+    let name = format!("{plugin}@{}", bundle.manifest.version);
+    let package = signer.package(bundle, dir)?;
+    let package = package.to_str().context("the path of a package is text")?;
+    for arguments in [
+        ["plugins", "push", package].as_slice(),
+        &["plugins", "deploy", &name, "--approve", "--yes", "--canary", "0", "--soak", "0s"],
+    ] {
+        let output = grid.windlass(arguments);
+        if output.code != 0 {
+            bail!("`windlass {}`:\n{}{}", arguments.join(" "), output.stdout, output.stderr);
+        }
+    }
     Ok(())
 }
 
@@ -81,6 +111,7 @@ fn explanation(grid: &Grid, dir: &Path) -> String {
   windlass run monitor.disk.list --on n1
   windlass run zfs.pool.list --on 'n*' -o json
   windlass jobs list
+  windlass plugins show zfs
 
 Logs and configuration lie in {}. Ctrl-C ends everything and removes it.",
         folder.display(),
