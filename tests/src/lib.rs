@@ -5,12 +5,14 @@
 //! * [`bundles`]: signed packages of the test plugins.
 //! * [`daemon`]: one process that tells when it is ready, and ends with its owner.
 //! * [`grid`]: a master with its hosts.
+//! * [`registry`]: an OCI registry.
 //! * [`until`]: waiting for conditions.
 
 pub mod binaries;
 pub mod bundles;
 pub mod daemon;
 pub mod grid;
+pub mod registry;
 pub mod until;
 
 pub use binaries::Binaries;

@@ -5,8 +5,10 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// Programs the tests need, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("zpool", "zfs-fuse"),
+    // Its service is not used: tests start their own registry.
+    ("docker-registry", "docker-registry"),
     ("c++", "g++"),
     ("clang", "clang"),
     ("wasm-ld", "lld"),

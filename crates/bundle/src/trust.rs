@@ -94,15 +94,16 @@ pub enum Untrusted {
     #[error("version {version} is below the `minimum_version` {minimum} of the trust file")]
     BelowMinimum { version: Version, minimum: Version },
     /// Nobody signed it.
-    #[error("it has no signature, and {} of {} needed", are(*.threshold), list(.keys))]
+    #[error("it has no signature, and {} needed", by(*.threshold, .keys))]
     Unsigned { threshold: usize, keys: Vec<String> },
     /// Too few signatures count.
     #[error("{counted} of {} signatures needed by {} counts: {}", threshold, list(.keys), .problems.join("; "))]
     TooFew { counted: usize, threshold: usize, keys: Vec<String>, problems: Vec<String> },
 }
 
-fn are(count: usize) -> String {
-    if count == 1 { "one is".into() } else { format!("{count} are") }
+fn by(count: usize, keys: &[String]) -> String {
+    let keys = list(keys);
+    if count == 1 { format!("one by {keys} is") } else { format!("{count} by {keys} are") }
 }
 
 fn list(keys: &[String]) -> String {

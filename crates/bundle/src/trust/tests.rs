@@ -83,7 +83,7 @@ fn signatures_count_by_the_closest_rule() {
         assert!(few.starts_with("1 of 2 signatures needed"), "{few}");
     }
     let none = world.verify("zfs", "1.0.0", &[]).expect_err("refused");
-    assert_eq!(none, "it has no signature, and 2 are of `release`, `second` needed");
+    assert_eq!(none, "it has no signature, and 2 by `release`, `second` are needed");
 }
 
 #[test]
