@@ -93,7 +93,7 @@ fn from_nothing_to_a_node(language: &str) {
     assert_eq!(outcome["status"], "failed", "{outcome}");
     assert!(outcome["error"]["not_found"].is_string(), "{outcome}");
     // What the grammar does not allow is denied, and the plugin passes that on.
-    let outcome = usage("--help", 3);
+    let outcome = usage("--help", 4);
     assert!(outcome["error"]["denied"].is_string(), "{outcome}");
 }
 
