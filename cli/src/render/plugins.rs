@@ -183,7 +183,8 @@ fn stage(node: &PluginNode) -> Text {
         Some(InstallStage::RolledBack) => (Tone::Bad, "rolled back".into()),
     };
     let mut words = vec![word];
-    words.extend(node.pinned.then(|| "pinned".to_owned()));
+    let pinned = if node.desired.is_some() { "pinned" } else { "kept without it" };
+    words.extend(node.pinned.then(|| pinned.to_owned()));
     words.extend(node.local.then(|| "its own folder".to_owned()));
     words.extend((!node.online).then(|| "offline".to_owned()));
     words.retain(|word| !word.is_empty());

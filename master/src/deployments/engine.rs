@@ -345,7 +345,7 @@ impl Next {
         }
         if offline > 0 {
             notes.push(format!(
-                "{offline} offline {} it when they return",
+                "{offline} offline {} it on return",
                 if offline == 1 { "node gets" } else { "nodes get" }
             ));
         }

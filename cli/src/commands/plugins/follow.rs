@@ -57,7 +57,7 @@ pub fn exit(deployment: &Deployment, asked: Asked) -> Exit {
 /// Follow a deployment to where nothing more happens by itself, and show how it went.
 pub async fn to_its_end(context: &Context, client: &Client, id: DeploymentId, asked: Asked) -> Result<Exit> {
     let mut interrupts = Interrupts::new()?;
-    let Some(detail) = follow(context, client, id, &mut interrupts).await? else {
+    let Some(detail) = follow(context, client, id, asked, &mut interrupts).await? else {
         context
             .out
             .note(&format!("left deployment {id}; it goes on: `windlass plugins rollouts watch {id}`"));
@@ -95,9 +95,10 @@ async fn follow(
     context: &Context,
     client: &Client,
     id: DeploymentId,
+    asked_for: Asked,
     interrupts: &mut Interrupts,
 ) -> Result<Option<DeploymentDetail>> {
-    let mut view = View::new(context);
+    let mut view = View::new(context, asked_for);
     let mut seen: Option<u64> = None;
     let mut away: Option<Instant> = None;
     loop {
@@ -160,6 +161,7 @@ fn lost(error: ClientError, id: DeploymentId) -> anyhow::Error {
 /// A bar with the nodes in motion beneath it, and a line for each node that is in trouble.
 struct View<'a> {
     context: &'a Context,
+    asked: Asked,
     bar: ProgressBar,
     states: BTreeMap<NodeId, DeploymentNodeState>,
     state: Option<DeploymentState>,
@@ -170,22 +172,19 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(context: &'a Context) -> Self {
+    fn new(context: &'a Context, asked: Asked) -> Self {
         let watched = std::io::stderr().is_terminal();
-        let bar = if watched {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        // Not shown before there is something to show.
+        let bar = ProgressBar::hidden();
+        if watched {
             let style = ProgressStyle::with_template(
                 "{spinner} {bar:24} {pos}/{len} nodes  {elapsed}  {prefix}{msg}",
             );
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("━╸─"));
             }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        } else {
-            ProgressBar::hidden()
-        };
-        View { context, bar, states: BTreeMap::new(), state: None, watched, moving: false }
+        }
+        View { context, asked, bar, states: BTreeMap::new(), state: None, watched, moving: false }
     }
 
     fn show(&mut self, detail: &DeploymentDetail) {
@@ -204,7 +203,9 @@ impl<'a> View<'a> {
             if before == Some(node.state) {
                 continue;
             }
-            let trouble = matches!(node.state, Failed | RolledBack);
+            // Who asked nodes to go back is not troubled when they do.
+            let back = node.state == RolledBack && self.asked == Asked::Forward;
+            let trouble = node.state == Failed || back;
             if trouble || self.context.global.verbose && node.state != Waiting {
                 self.say(&line(node, trouble, &look));
             }
@@ -226,6 +227,10 @@ impl<'a> View<'a> {
             lines.push_str(&format!("\n  and {} more", moving.len() - NAMED));
         }
         self.bar.set_message(lines);
+        if self.watched && self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(120));
+        }
     }
 
     /// A line above the bar.
