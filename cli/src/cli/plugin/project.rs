@@ -28,6 +28,10 @@ pub struct New {
 
 /// Check manifest and WIT, and the component if it is built.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  windlass plugin check
+  windlass plugin check plugins/zfs -o json")]
 pub struct Check {
     /// Folder of the plugin.
     #[arg(default_value = ".", value_name = "DIR", value_hint = ValueHint::DirPath)]
