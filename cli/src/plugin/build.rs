@@ -11,15 +11,17 @@ mod rust;
 use crate::{
     cli::plugin::project::Build,
     commands::Context,
-    exit::{Exit, Problem},
+    exit::Exit,
     plugin::{
+        check::unfit,
         project::{Language, Project, replace},
         tool::Tools,
     },
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 use std::{path::PathBuf, time::Instant};
+use wit_parser::{Resolve, WorldId};
 
 /// What a language's tool works with.
 struct Job<'p> {
@@ -59,7 +61,7 @@ pub fn make(context: &Context, project: &Project, verbose: bool) -> Result<(Lang
     let language = project.language()?;
     let wit = project.output().join("wit");
     let world = windlass_describe::stage_wit(&project.wit(), &project.manifest.name, &wit)
-        .map_err(|error| Problem::failed("the WIT can not be used").because(error))?;
+        .map_err(|error| unfit(&context.out, error, "the WIT can not be used"))?;
     let job = Job { project, tools: Tools { out: &context.out, verbose }, wit, world };
     let component = match language {
         Language::Rust => rust::build(&job),
@@ -88,4 +90,12 @@ impl Job<'_> {
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// The staged WIT with all it depends on, and its world.
+fn resolve(job: &Job<'_>) -> Result<(Resolve, WorldId)> {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(&job.wit).map_err(|error| anyhow!("{error:#}"))?;
+    let world = resolve.packages[package].worlds.get(&job.world).copied();
+    Ok((resolve, world.with_context(|| format!("there is no world `{}`", job.world))?))
 }

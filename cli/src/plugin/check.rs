@@ -4,33 +4,33 @@ use crate::{
     cli::plugin::project::{Check, Pack},
     commands::Context,
     exit::{Exit, Problem},
+    output::Output,
     plugin::project::{Project, replace},
 };
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::path::Path;
 use windlass_bundle::{Bundle, Package};
-use windlass_describe::{Packed, operations};
+use windlass_describe::{PackError, Packed, operations};
 use windlass_types::shape::Operation;
 
 /// Look at manifest, WIT and, where there is one, the component.
 pub fn check(context: &Context, check: &Check) -> Result<Exit> {
     let project = Project::open(&check.dir)?;
-    let wrong = |error| Problem::failed(format!("`{}` is wrong", project.dir.display())).because(error);
+    let wrong = |error| unfit(&context.out, error, &format!("`{}` is wrong", project.dir.display()));
     let name = &project.manifest.name;
     let path = project.component();
     let (described, unlisted, component) = if path.is_file() {
         let component = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let Packed { operations, unlisted, .. } =
             windlass_describe::pack(project.manifest_text.clone(), component, &project.wit())
-                .map_err(|error| wrong(anyhow::Error::from(error)))?;
+                .map_err(wrong)?;
         (operations, unlisted, Some(path))
     } else {
-        let wit = windlass_describe::encode_wit(&project.wit())
-            .map_err(|error| wrong(anyhow::Error::from(error)))?;
-        let described = operations(name, &wit).map_err(|error| wrong(error.into()))?;
-        let unlisted = windlass_describe::pack::check_described(&project.manifest, &described)
-            .map_err(|error| wrong(anyhow::Error::from(error)))?;
+        let wit = windlass_describe::encode_wit(&project.wit()).map_err(wrong)?;
+        let described = operations(name, &wit).map_err(|error| wrong(PackError::Describe(error)))?;
+        let unlisted =
+            windlass_describe::pack::check_described(&project.manifest, &described).map_err(wrong)?;
         (described, unlisted, None)
     };
     let mut warnings: Vec<String> = unlisted.iter().map(|operation| counts_as_destroy(operation)).collect();
@@ -58,6 +58,18 @@ pub fn check(context: &Context, check: &Check) -> Result<Exit> {
         text
     })?;
     Ok(Exit::Success)
+}
+
+/// What keeps a plugin from being one. Where a line of WIT is the reason, it is shown first: a
+/// cause is one line, and this is several.
+pub fn unfit(out: &Output, error: PackError, what: &str) -> Problem {
+    match error {
+        PackError::Wit { dir, why } => {
+            out.note(why.trim_end());
+            Problem::failed(format!("can not read the WIT in `{}`", dir.display()))
+        }
+        other => Problem::failed(what).because(other),
+    }
 }
 
 fn counts_as_destroy(operation: &str) -> String {
@@ -93,7 +105,7 @@ pub fn pack(context: &Context, pack: &Pack) -> Result<Exit> {
     let component = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let Packed { bundle, operations, unlisted } =
         windlass_describe::pack(project.manifest_text.clone(), component, &project.wit())
-            .map_err(|error| Problem::failed("the plugin can not be packed").because(error))?;
+            .map_err(|error| unfit(&context.out, error, "the plugin can not be packed"))?;
     for operation in &unlisted {
         context.out.note(&format!("warning: {}", counts_as_destroy(operation)));
     }

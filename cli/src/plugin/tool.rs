@@ -71,7 +71,15 @@ impl Tools<'_> {
             fs::remove_dir_all(&dir).with_context(|| format!("cannot remove `{}`", dir.display()))?;
         }
         fs::create_dir(&dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
-        install(&dir).map_err(|error| Problem::failed(format!("cannot get {name}")).because(error))?;
+        install(&dir).map_err(|error| {
+            let missing = error.chain().any(|cause| cause.is::<std::io::Error>());
+            let problem = Problem::failed(format!("cannot get {name}")).because(error);
+            if missing {
+                problem
+            } else {
+                problem.hint("this needs the package registry, once; after that no network is needed")
+            }
+        })?;
         fs::write(&done, "").with_context(|| format!("cannot write `{}`", done.display()))?;
         Ok(dir)
     }

@@ -27,6 +27,9 @@ pub struct New {
 }
 
 /// Check manifest and WIT, and the component if it is built.
+///
+/// Warns of operations that the manifest does not name, since they count as `destroy`, and of what
+/// is not documented.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,7 @@
 //! C: clang and wasi-libc make a core module, which becomes a component with an adapter for what
 //! libc asks of the system.
 
-use super::{Job, read};
+use super::{Job, read, resolve};
 use crate::exit::Problem;
 use anyhow::{Context as _, Result, anyhow};
 use std::{path::PathBuf, process::Command};
@@ -9,7 +9,6 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wit_bindgen_core::Files;
-use wit_parser::{Resolve, WorldId};
 
 const HINT: &str = "clang 14 or newer with lld and wasi-libc is needed: on Debian \
     `apt-get install clang lld wasi-libc libclang-rt-dev-wasm32`";
@@ -60,13 +59,6 @@ fn bindings(job: &Job<'_>, dir: &std::path::Path, link: &mut Vec<PathBuf>) -> Re
         }
     }
     Ok(())
-}
-
-fn resolve(job: &Job<'_>) -> Result<(Resolve, WorldId)> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_dir(&job.wit).map_err(|error| anyhow!("{error:#}"))?;
-    let world = resolve.packages[package].worlds.get(&job.world).copied();
-    Ok((resolve, world.with_context(|| format!("there is no world `{}`", job.world))?))
 }
 
 fn componentize(module: &[u8]) -> Result<Vec<u8>> {

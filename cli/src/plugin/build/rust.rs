@@ -16,7 +16,7 @@ pub fn build(job: &Job<'_>) -> Result<Vec<u8>> {
         job.tools.run(&mut cargo, "install Rust with rustup, then `rustup target add wasm32-wasip2`");
     let messages = messages.map_err(|error| {
         let problem = Problem::failed("the plugin does not build").because(error);
-        if has_target() { problem } else { problem.hint(format!("`rustup target add {TARGET}`")) }
+        if lacks_target() { problem.hint(format!("`rustup target add {TARGET}`")) } else { problem }
     })?;
     let manifest = std::fs::canonicalize(job.project.dir.join("Cargo.toml"))?;
     let component = messages
@@ -37,11 +37,11 @@ pub fn build(job: &Job<'_>) -> Result<Vec<u8>> {
     }
 }
 
-/// Whether the toolchain can compile for the target; true where that can't be told.
-fn has_target() -> bool {
+/// Whether the toolchain lacks the target; false where that can't be told.
+fn lacks_target() -> bool {
     let output = Command::new("rustc").args(["--print", "sysroot"]).output();
     output.is_ok_and(|output| {
         let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        PathBuf::from(sysroot).join("lib/rustlib").join(TARGET).is_dir()
+        output.status.success() && !PathBuf::from(sysroot).join("lib/rustlib").join(TARGET).is_dir()
     })
 }
