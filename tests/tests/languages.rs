@@ -53,13 +53,15 @@ fn from_nothing_to_a_node(language: &str) {
     windlass(&["plugin", "build", &name]).expect(0);
     windlass(&["plugin", "check", &name]).expect(0);
     let tested = windlass(&["plugin", "test", &format!("./{name}")]).expect(0);
-    assert!(
-        tested.stdout.contains("not-there") && tested.stdout.contains("usage-of-a-filesystem"),
-        "{tested:#?}"
-    );
+    // An answer, an error of the operation's own type, and a denial.
+    assert!(tested.stderr.contains("3 cases: 3 ok"), "{tested:#?}");
     let local = windlass(&["plugin", "run", &format!("./{name}"), "disk.usage", "path=/proc", "-o", "json"])
         .expect(0);
-    assert!(local.stdout.contains("\"mounted_on\": \"/proc\""), "{local:#?}");
+    let local = local.json();
+    assert_eq!(local["outcome"]["value"]["mounted_on"], "/proc", "{local}");
+    // An interpreter has room enough under the limit of the template, which is the default.
+    assert!(local["stats"]["memory_peak_bytes"].as_u64().unwrap() < 32 << 20, "{local}");
+    types_for_editors(language, &dir.path().join(&name));
     let pack = |file: &str| {
         windlass(&["plugin", "pack", &name, "--file", file]).expect(0);
         std::fs::read(dir.path().join(file)).unwrap()
@@ -95,6 +97,22 @@ fn from_nothing_to_a_node(language: &str) {
     // What the grammar does not allow is denied, and the plugin passes that on.
     let outcome = usage("--help", 4);
     assert!(outcome["error"]["denied"].is_string(), "{outcome}");
+}
+
+/// A build leaves what editors complete from, with the documentation of the WIT.
+fn types_for_editors(language: &str, dir: &Path) {
+    let (file, name) = match language {
+        "python" => ("python/types/wit_world/exports/disk.py", "class FilesystemUsage"),
+        "js" => ("js/types/local-usage-js-disk.d.ts", "export interface FilesystemUsage"),
+        "c" => ("c/plugin.h", "exports_local_usage_c_disk_filesystem_usage_t"),
+        // The SDK's macro makes them.
+        _ => return,
+    };
+    let path = dir.join("target/plugin").join(file);
+    let types = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for text in [name, "How full a filesystem is"] {
+        assert!(types.contains(text), "no `{text}` in {}", path.display());
+    }
 }
 
 #[test]

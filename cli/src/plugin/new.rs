@@ -13,58 +13,35 @@ use windlass_types::PluginName;
 /// A file of a template: its path and its text.
 type File = (&'static str, &'static str);
 
-macro_rules! case {
-    ($case:literal, $file:literal) => {
-        (
-            concat!("cases/", $case, "/", $file),
-            include_str!(concat!("../../templates/common/cases/", $case, "/", $file)),
-        )
+/// The files of a folder of templates.
+macro_rules! files {
+    ($folder:literal: $($path:literal),+ $(,)?) => {
+        &[$(($path, include_str!(concat!("../../templates/", $folder, "/", $path)))),+]
     };
 }
 
 /// What every plugin begins with.
-const COMMON: &[File] = &[
-    ("plugin.toml", include_str!("../../templates/common/plugin.toml")),
-    ("wit/world.wit", include_str!("../../templates/common/wit/world.wit")),
-    case!("not-there", "call.json"),
-    case!("not-there", "cassette.json"),
-    case!("not-there", "expected-error.json"),
-    case!("usage-of-a-filesystem", "call.json"),
-    case!("usage-of-a-filesystem", "cassette.json"),
-    case!("usage-of-a-filesystem", "expected.json"),
-];
+const COMMON: &[File] = files! { "common":
+    "plugin.toml",
+    "wit/world.wit",
+    "cases/README.md",
+    "cases/not-a-path/call.json",
+    "cases/not-a-path/cassette.json",
+    "cases/not-a-path/expected-denial.json",
+    "cases/not-there/call.json",
+    "cases/not-there/cassette.json",
+    "cases/not-there/expected-error.json",
+    "cases/usage-of-a-filesystem/call.json",
+    "cases/usage-of-a-filesystem/cassette.json",
+    "cases/usage-of-a-filesystem/expected.json",
+};
 
 fn files(language: Language) -> &'static [File] {
     match language {
-        Language::Rust => &[
-            ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml")),
-            ("src/lib.rs", include_str!("../../templates/rust/src/lib.rs")),
-            ("README.md", include_str!("../../templates/rust/README.md")),
-            (".gitignore", include_str!("../../templates/rust/.gitignore")),
-        ],
-        Language::Python => &[
-            ("app.py", include_str!("../../templates/python/app.py")),
-            ("README.md", include_str!("../../templates/python/README.md")),
-            (".gitignore", include_str!("../../templates/python/.gitignore")),
-        ],
-        Language::Js => &[
-            ("plugin.js", include_str!("../../templates/js/plugin.js")),
-            ("README.md", include_str!("../../templates/js/README.md")),
-            (".gitignore", include_str!("../../templates/js/.gitignore")),
-        ],
-        Language::C => &[
-            ("plugin.c", include_str!("../../templates/c/plugin.c")),
-            ("README.md", include_str!("../../templates/c/README.md")),
-            (".gitignore", include_str!("../../templates/c/.gitignore")),
-        ],
-    }
-}
-
-/// Memory that a language needs beside the plugin's own, as the manifest writes it.
-fn memory(language: Language) -> &'static str {
-    match language {
-        Language::Rust | Language::C => "64MiB",
-        Language::Python | Language::Js => "256MiB",
+        Language::Rust => files!("rust": "Cargo.toml", "src/lib.rs", "README.md", ".gitignore"),
+        Language::Python => files!("python": "app.py", "README.md", ".gitignore"),
+        Language::Js => files!("js": "plugin.js", "jsconfig.json", "README.md", ".gitignore"),
+        Language::C => files!("c": "plugin.c", "README.md", ".gitignore"),
     }
 }
 
@@ -85,7 +62,7 @@ pub fn new(context: &Context, new: &New) -> Result<Exit> {
             .into());
     }
     for (path, text) in COMMON.iter().chain(files(new.lang)) {
-        let text = fill(text, &new.name, &sdk, new.lang);
+        let text = fill(text, &new.name, &sdk);
         let path = dir.join(path);
         std::fs::create_dir_all(path.parent().unwrap_or(&dir))
             .with_context(|| format!("cannot make the folder of `{}`", path.display()))?;
@@ -97,18 +74,16 @@ pub fn new(context: &Context, new: &New) -> Result<Exit> {
     let folder = dir.display();
     context.out.note(&format!(
         "made `{folder}`, a plugin in {}: `plugin.toml` says what it may touch, `wit/` what it offers\n\n  \
-         cd {folder}\n  windlass plugin build\n  windlass plugin test\n  \
-         windlass plugin run disk.usage path=/\n  windlass plugin pack",
+         cd {folder}\n  windlass plugin build\n  windlass plugin run disk.usage path=/\n  windlass plugin test\n  windlass plugin pack",
         new.lang.name()
     ));
     Ok(Exit::Success)
 }
 
-fn fill(text: &str, name: &PluginName, sdk: &str, language: Language) -> String {
+fn fill(text: &str, name: &PluginName, sdk: &str) -> String {
     let snake = name.as_str().replace('-', "_");
     text.replace("{{name}}", name.as_str())
         .replace("{{upper}}", &snake.to_uppercase())
         .replace("{{snake}}", &snake)
         .replace("{{sdk}}", sdk)
-        .replace("memory = \"64MiB\"", &format!("memory = \"{}\"", memory(language)))
 }
