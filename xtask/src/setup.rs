@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// Programs the tests need, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("zpool", "zfs-fuse"),
     // Its service is not used: tests start their own registry.
     ("docker-registry", "docker-registry"),
@@ -13,7 +13,6 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("clang", "clang"),
     ("wasm-ld", "lld"),
     ("npm", "npm"),
-    ("python3", "python3-venv"),
 ];
 /// Debian packages without a program: what C plugins are compiled with.
 const LIBRARIES: [&str; 2] = ["wasi-libc", "libclang-rt-dev-wasm32"];
@@ -36,8 +35,12 @@ pub fn wasm_target() -> Result<()> {
 /// What the tests need on top: Debian packages and the test runner.
 pub fn for_tests() -> Result<()> {
     let programs = PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package);
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         programs.chain(LIBRARIES.into_iter().filter(|package| !is_installed(package))).collect();
+    // Debian's Python comes without what makes environments; one from elsewhere has it.
+    if exec::output("python3", &["-c", "import ensurepip, venv"]).is_none() {
+        missing.push("python3-venv");
+    }
     if !missing.is_empty() {
         if !exists("apt-get") || !is_root() {
             bail!(
