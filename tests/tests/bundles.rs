@@ -250,7 +250,7 @@ fn a_node_that_was_away_gets_what_it_missed() {
     // It is done with who is there, and not called a success of all.
     let deployed =
         world.grid.windlass(&["plugins", "deploy", "torture@0.2.0", "--yes", "--soak", "0s"]).expect(3);
-    assert!(deployed.stderr.contains("1 offline node gets it when they return"), "{deployed:#?}");
+    assert!(deployed.stderr.contains("1 offline node gets it on return"), "{deployed:#?}");
     assert_eq!(world.running(), [("n1".into(), "0.2.0".into()), ("n2".into(), "0.1.0".to_owned())]);
     world.grid.restart_host("n2").unwrap();
     world.grid.wait_online("n2");

@@ -10,8 +10,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Lines of a failed tool that are shown.
-const SHOWN_LINES: usize = 60;
+/// Lines of a failed tool that are shown, from its beginning and from its end.
+const SHOWN_LINES: usize = 30;
 
 /// Runs tools: quietly, with their output only when they fail, unless more is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +43,23 @@ impl Tools<'_> {
         }
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let lines: Vec<&str> = said.iter().flat_map(|text| text.lines()).collect();
-        for line in &lines[lines.len().saturating_sub(SHOWN_LINES)..] {
+        self.show(&lines);
+        Err(Problem::failed(format!("`{program}` failed ({})", output.status)).into())
+    }
+
+    /// Show what a tool said: some tell the reason first, and some last.
+    fn show(&self, lines: &[&str]) {
+        let left_out = lines.len().saturating_sub(2 * SHOWN_LINES);
+        let (first, rest) = lines.split_at(if left_out > 0 { SHOWN_LINES } else { 0 });
+        for line in first {
             self.out.note(line);
         }
-        Err(Problem::failed(format!("`{program}` failed ({})", output.status)).into())
+        if left_out > 0 {
+            self.out.note(&format!("… ({left_out} lines left out: `--verbose-tools` shows them)"));
+        }
+        for line in &rest[left_out..] {
+            self.out.note(line);
+        }
     }
 
     /// The folder of a tool that a package registry brings, got once for all projects: `install` is

@@ -167,3 +167,24 @@ fn a_folder_tells_its_language_or_is_refused() {
     desk.plugin(&["build", "usage"]).expect(1).says(&["expected one of `Cargo.toml` (Rust)"]);
     desk.plugin(&["check", "."]).expect(2).says(&["it has no `plugin.toml`"]);
 }
+
+#[test]
+fn a_tool_that_fails_is_shown_from_both_ends() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::with_plugin("c");
+    let clang = desk.path("no-tools/clang");
+    std::fs::create_dir(desk.path("no-tools")).unwrap();
+    let say = "i=1; while [ $i -le 100 ]; do echo line $i.; i=$((i+1)); done >&2; exit 7";
+    std::fs::write(&clang, format!("#!/bin/sh\n{say}\n")).unwrap();
+    std::fs::set_permissions(&clang, PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = desk.plugin(&["build", "usage"]).expect(1);
+    assert!(!ended.stderr.contains("line 31.") && !ended.stderr.contains("line 70."), "{ended:#?}");
+    ended.says(&[
+        "line 1.",
+        "line 30.",
+        "40 lines left out",
+        "line 71.",
+        "line 100.",
+        "`clang` failed (exit status: 7)",
+    ]);
+}
