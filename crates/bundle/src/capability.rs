@@ -135,8 +135,14 @@ pub fn beyond<'a>(asked: &'a [Capability], had: &[Capability]) -> Vec<&'a Capabi
 }
 
 fn program_text(name: &str, program: &Program) -> String {
-    let paths: Vec<String> = program.paths.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<String> = program.paths.iter().map(|path| path_text(&path.to_string_lossy())).collect();
     format!("{name} = {}", paths.join(", "))
+}
+
+/// A path as it is; in quotes where it could read like several.
+fn path_text(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@:*?[]{}".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("{path:?}") }
 }
 
 /// A rule in one line: `zpool list {pool?} (read; {pool} is a name)`. Elements of a rule hold spaces
@@ -163,8 +169,9 @@ impl fmt::Display for Placeholder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list =
             |items: &[String]| items.iter().map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
-        let paths =
-            |paths: &[AbsolutePath]| paths.iter().map(AbsolutePath::as_str).collect::<Vec<_>>().join(", ");
+        let paths = |paths: &[AbsolutePath]| {
+            paths.iter().map(|path| path_text(path.as_str())).collect::<Vec<_>>().join(", ")
+        };
         match &self.kind {
             Kind::Word => f.write_str("a word")?,
             Kind::Name => f.write_str("a name")?,

@@ -288,7 +288,7 @@ impl Next {
         if now.ms < end {
             self.wake(end);
         }
-        now.ms >= end && now.presence_known
+        now.ms >= end && (all_online || now.presence_known)
     }
 
     /// All that was given has settled: the next nodes, or the end.
@@ -317,7 +317,7 @@ impl Next {
             self.wake(end);
             return;
         }
-        if !now.presence_known {
+        if !now.presence_known && rollout.parts.iter().any(|part| part.state == At::Waiting) {
             return;
         }
         for part in rollout.parts.iter_mut().filter(|part| part.state == At::Waiting) {

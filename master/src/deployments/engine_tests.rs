@@ -324,6 +324,23 @@ fn nothing_is_concluded_from_absence_just_after_a_start() {
 }
 
 #[test]
+fn with_everybody_there_nothing_waits_for_absence_to_be_known() {
+    let mut world = World::new(2, strategy(1, 0, 0, OnFailure::Rollback));
+    world.presence_known = false;
+    world.look();
+    world.obey(0);
+    world.look();
+    world.ms += SOAK as i64;
+    world.look();
+    assert_eq!(world.sent(), [1]);
+    world.obey(1);
+    world.look();
+    world.ms += SOAK as i64;
+    world.look();
+    assert_eq!(world.rollout.state, State::Succeeded);
+}
+
+#[test]
 fn a_late_report_wins() {
     let mut world = World::new(3, strategy(1, 0, 1, OnFailure::Rollback));
     world.look();

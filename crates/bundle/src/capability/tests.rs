@@ -61,6 +61,16 @@ every = "90s"
 }
 
 #[test]
+fn one_path_never_reads_like_two() {
+    let ask = |paths: &str| {
+        let text = format!("[commands.a]\npath = [{paths}]\nallow = [{{ effect = \"read\", args = [] }}]");
+        shown(&manifest(&text), &[]).into_iter().find(|text| text.starts_with("program")).expect("a program")
+    };
+    assert_eq!(ask(r#""/a", "/b""#), "program a = /a, /b");
+    assert_eq!(ask(r#""/a, /b""#), r#"program a = "/a, /b""#);
+}
+
+#[test]
 fn more_of_the_same_is_not_covered() {
     let ask = |text: &str, operation: &str| {
         capabilities(&manifest(&format!("{text}\n[operations.\"a.b\"]\neffect = \"{operation}\"")), ["a.b"])
