@@ -10,20 +10,29 @@ use crate::{
 };
 use anyhow::Result;
 
+/// What each group is made of.
+const AGENT: &[&str] = &["--package", "windlass-host"];
+const COMPILER: &[&str] = &["--package", "windlass-compile"];
+const REST: &[&str] = &["--package", "windlass-master", "--package", "windlass"];
+
 /// Programs and bundles, ready to run.
 pub fn all(release: bool) -> Result<()> {
+    let more: &[&str] = if release { &["--release"] } else { &[] };
+    groups(&[AGENT, COMPILER, REST], more)
+}
+
+/// The same, and the tests. They are built in two groups anyway, all but the agent with each other's
+/// features, and with programs of their own: another set beside those would cost minutes. That the
+/// command line comes without a compiler is checked by the list of what it depends on.
+pub fn for_tests() -> Result<()> {
+    groups(&[AGENT, &["--workspace", "--exclude", "windlass-host"]], &["--tests"])
+}
+
+fn groups(groups: &[&[&str]], more: &[&str]) -> Result<()> {
     setup::wasm_target()?;
-    for packages in [
-        ["--package", "windlass-host"].as_slice(),
-        &["--package", "windlass-compile"],
-        &["--package", "windlass-master", "--package", "windlass"],
-    ] {
+    for packages in groups {
         let mut command = cargo(&["build", "--quiet", "--bins"]);
-        command.args(packages);
-        if release {
-            command.arg("--release");
-        }
-        run(&mut command)?;
+        run(command.args(*packages).args(more))?;
     }
     plugins::build(&root(), &mut std::io::stderr()).map(drop)
 }

@@ -25,7 +25,7 @@ pub fn run() -> Result<()> {
         &mut cargo(&["fmt", "--all", "--check", "--manifest-path", "plugins/Cargo.toml"]),
     )?;
     eprintln!("==> build");
-    build::all(false)?;
+    build::for_tests()?;
     lint()?;
     no_compiler()?;
     step(
