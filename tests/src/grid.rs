@@ -1,6 +1,6 @@
 //! A master with its hosts, each a process of its own with a folder of its own.
 
-use crate::{Binaries, Daemon, until};
+use crate::{Binaries, Daemon, link::Link, until};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::{
@@ -32,6 +32,8 @@ pub struct GridOptions {
     pub trust: Option<String>,
     /// Ports of the listeners for API, nodes and enrolment; free ones unless given.
     pub ports: Option<[u16; 3]>,
+    /// Each host reaches its master over a line that can be cut ([`Grid::line`]).
+    pub lines: bool,
     /// Where hosts keep compiled plugins, so that later grids need not compile again.
     pub compile_cache: Option<PathBuf>,
 }
@@ -46,6 +48,7 @@ impl Default for GridOptions {
             host_tables: String::new(),
             trust: None,
             ports: None,
+            lines: false,
             compile_cache: None,
         }
     }
@@ -93,6 +96,7 @@ pub struct Grid {
     // Hosts end before the master, so that their goodbye finds somebody.
     hosts: BTreeMap<String, Daemon>,
     master: Option<Daemon>,
+    lines: BTreeMap<String, Link>,
 }
 
 impl Grid {
@@ -152,6 +156,7 @@ impl Grid {
             ports,
             hosts: BTreeMap::new(),
             master: None,
+            lines: BTreeMap::new(),
         };
         std::fs::write(grid.master_config(), grid.master_config_text())?;
         grid.restart_master()?;
@@ -208,6 +213,7 @@ impl Grid {
             }
         }
         let [_, node, enroll] = self.ports;
+        let node = self.lines.get(name).map_or(node, |line| line.address().port());
         let mut text = format!("name = \"{name}\"\nca_fingerprint = \"{}\"\n", self.fingerprint);
         text += "state_dir = \"state\"\nplugins_dir = \"plugins\"\n";
         writeln!(text, "compile_helper = {:?}", self.binaries.program("windlass-compile"))?;
@@ -230,6 +236,10 @@ impl Grid {
     /// # Errors
     /// If it does not become ready.
     pub fn start_host(&mut self, name: &str) -> Result<()> {
+        if self.options.lines {
+            let line = Link::to(([127, 0, 0, 1], self.ports[1]).into())?;
+            self.lines.insert(name.to_owned(), line);
+        }
         self.prepare_host(name)?;
         self.restart_host(name)
     }
@@ -375,6 +385,14 @@ impl Grid {
     /// If it does not run.
     pub fn host(&mut self, name: &str) -> &mut Daemon {
         self.hosts.get_mut(name).expect("the host runs")
+    }
+
+    /// The line between a host and its master.
+    ///
+    /// # Panics
+    /// If the grid was made without [`GridOptions::lines`].
+    pub fn line(&self, name: &str) -> &Link {
+        self.lines.get(name).expect("the grid has lines")
     }
 
     /// Take a host out, to end it.

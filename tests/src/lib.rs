@@ -3,15 +3,19 @@
 //!
 //! * [`binaries`]: where the programs and bundles under test lie.
 //! * [`bundles`]: signed packages of the test plugins.
+//! * [`chaos`]: kills, freezes and cuts off parts of a grid while jobs run, and checks the outcome.
 //! * [`daemon`]: one process that tells when it is ready, and ends with its owner.
 //! * [`grid`]: a master with its hosts.
+//! * [`link`]: a line between host and master that can be cut.
 //! * [`registry`]: an OCI registry.
 //! * [`until`]: waiting for conditions.
 
 pub mod binaries;
 pub mod bundles;
+pub mod chaos;
 pub mod daemon;
 pub mod grid;
+pub mod link;
 pub mod registry;
 pub mod until;
 

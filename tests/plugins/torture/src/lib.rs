@@ -132,6 +132,10 @@ impl act::Guest for Torture {
         if seconds > 0 { sleep(seconds) } else { Ok(()) }
     }
 
+    fn mark(path: String, line: String, seconds: u32) -> Result<(), String> {
+        Self::append(format!("{path}.{}", job::get_context().node_name), line, seconds)
+    }
+
     fn read_file(path: String) -> Result<String, String> {
         files::read(&path)
             .map(|content| String::from_utf8_lossy(&content).into_owned())
