@@ -24,9 +24,10 @@ use std::{
 };
 use time::OffsetDateTime;
 use windlass_identity::{
-    IdentityError, NodeIdentity, NodeKey, Serial, certificates_from_pem, spki_fingerprint,
+    IdentityError, NodeIdentity, NodeKey, Serial, certificates_from_pem, master_name, master_uri,
+    spki_fingerprint,
 };
-use windlass_types::{Fingerprint, NodeName};
+use windlass_types::{Fingerprint, MasterId, NodeName};
 
 /// Why the authority could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +211,7 @@ impl Authority {
         ttl: Duration,
     ) -> Result<Issued, CaError> {
         let san = SanType::URI(node.uri().try_into()?);
-        self.sign(request, vec![san], name.as_str(), ExtendedKeyUsagePurpose::ClientAuth, ttl)
+        self.sign(request, vec![san], name.as_str(), &[ExtendedKeyUsagePurpose::ClientAuth], ttl)
     }
 
     /// A new key and certificate for this master. They live in memory only: the next start makes
@@ -229,8 +230,22 @@ impl Authority {
         let sans = names.iter().map(san).collect::<Result<Vec<_>, _>>()?;
         let key = NodeKey::generate()?;
         let request = Request::from_pem(&key.csr_pem()?)?;
-        let issued =
-            self.sign(request, sans, "windlass-master", ExtendedKeyUsagePurpose::ServerAuth, SERVER_TTL)?;
+        let usages = [ExtendedKeyUsagePurpose::ServerAuth];
+        let issued = self.sign(request, sans, "windlass-master", &usages, SERVER_TTL)?;
+        Ok((key, issued))
+    }
+
+    /// A new key and certificate for what this master and other masters say to each other.
+    ///
+    /// # Errors
+    /// If signing fails.
+    pub fn peer(&self, id: MasterId) -> Result<(NodeKey, Issued), CaError> {
+        let names =
+            vec![SanType::URI(master_uri(id).try_into()?), SanType::DnsName(master_name(id).try_into()?)];
+        let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = NodeKey::generate()?;
+        let request = Request::from_pem(&key.csr_pem()?)?;
+        let issued = self.sign(request, names, "windlass-master", &usages, SERVER_TTL)?;
         Ok((key, issued))
     }
 
@@ -239,7 +254,7 @@ impl Authority {
         request: Request,
         names: Vec<SanType>,
         common_name: &str,
-        usage: ExtendedKeyUsagePurpose,
+        usages: &[ExtendedKeyUsagePurpose],
         ttl: Duration,
     ) -> Result<Issued, CaError> {
         let mut csr = request.params;
@@ -250,7 +265,7 @@ impl Authority {
         params.subject_alt_names = names;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.use_authority_key_identifier_extension = true;
         let expires_ms = params.not_after.unix_timestamp() * 1000;
@@ -347,6 +362,19 @@ mod tests {
         assert!(matches!(Request::from_pem(&tampered), Err(CaError::Request(_))));
         assert!(matches!(Request::from_pem(""), Err(CaError::Request(_))));
         assert!(matches!(Request::from_pem(&"x".repeat(9000)), Err(CaError::Request(_))));
+    }
+
+    #[test]
+    fn masters_and_nodes_are_never_taken_for_each_other() {
+        let (_dir, authority) = authority();
+        let id = MasterId::new();
+        let (key, issued) = authority.peer(id).unwrap();
+        let facts = read_certificate(&certificates_from_pem(&issued.chain_pem).unwrap()[0]).unwrap();
+        assert_eq!((facts.master, facts.node), (Some(id), None));
+        assert_eq!(facts.fingerprint, key.fingerprint());
+        let (_, server) = authority.server(&["localhost".into()]).unwrap();
+        let facts = read_certificate(&certificates_from_pem(&server.chain_pem).unwrap()[0]).unwrap();
+        assert_eq!((facts.master, facts.node), (None, None));
     }
 
     #[test]

@@ -124,6 +124,11 @@ async fn handshake(
 pub struct CutHandle(Arc<watch::Sender<bool>>);
 
 impl CutHandle {
+    /// One that cuts nothing here: the connection ends at another process, which watches its streams.
+    pub fn elsewhere() -> Self {
+        CutHandle(Arc::new(watch::Sender::new(false)))
+    }
+
     /// End the connection now: reads fail, whatever is under way ends.
     pub fn cut(&self) {
         self.0.send_replace(true);

@@ -1,12 +1,13 @@
 //! What a certificate says.
 //!
-//! The identity of a node is one URI in its certificate, `spiffe://windlass/node/<id>/<generation>`.
+//! The identity of a master among masters is `spiffe://windlass/master/<id>`; no certificate is
+//! both. The identity of a node is one URI in its certificate, `spiffe://windlass/node/<id>/<generation>`.
 //! The generation grows with each renewal: an older one seen again means that somebody kept a copy.
 
 use crate::error::IdentityError;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use std::fmt;
-use windlass_types::{Fingerprint, NodeId};
+use windlass_types::{Fingerprint, MasterId, NodeId};
 use x509_parser::extensions::GeneralName;
 
 /// The serial number of a certificate, in lower-case hexadecimal without leading zeros.
@@ -63,6 +64,20 @@ impl NodeIdentity {
     }
 }
 
+const MASTER_PREFIX: &str = "spiffe://windlass/master/";
+
+/// The URI in the certificate that a master shows other masters.
+pub fn master_uri(id: MasterId) -> String {
+    format!("{MASTER_PREFIX}{id}")
+}
+
+/// The name under which other masters know this one. A certificate has it beside the URI, since a
+/// client looks for a name: so whoever connects to a master knows that it is that very one.
+pub fn master_name(id: MasterId) -> String {
+    // `.invalid` is never a name of anybody (RFC 2606).
+    format!("{id}.master.windlass.invalid")
+}
+
 /// What we look at in a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
@@ -76,12 +91,14 @@ pub struct CertificateFacts {
     pub fingerprint: Fingerprint,
     /// The node it stands for; none for the certificates of masters.
     pub node: Option<NodeIdentity>,
+    /// The master it stands for, towards other masters.
+    pub master: Option<MasterId>,
 }
 
 /// Read a certificate. This checks no signature.
 ///
 /// # Errors
-/// If the bytes are not one X.509 certificate, or it names more than one node.
+/// If the bytes are not one X.509 certificate, or it names more than one node or master.
 pub fn read_certificate(der: &[u8]) -> Result<CertificateFacts, IdentityError> {
     let bad = |what: &str| IdentityError::Certificate(what.to_owned());
     let (rest, certificate) = x509_parser::parse_x509_certificate(der)
@@ -94,13 +111,15 @@ pub fn read_certificate(der: &[u8]) -> Result<CertificateFacts, IdentityError> {
         .map_err(|error| IdentityError::Certificate(error.to_string()))?
         .map(|extension| extension.value.general_names.as_slice())
         .unwrap_or_default();
-    let mut nodes = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => NodeIdentity::from_uri(uri),
+    let uris = names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some(*uri),
         _ => None,
     });
-    let node = nodes.next();
-    if nodes.next().is_some() {
-        return Err(bad("it names more than one node"));
+    let mut nodes = uris.clone().filter_map(NodeIdentity::from_uri);
+    let mut masters = uris.filter_map(|uri| uri.strip_prefix(MASTER_PREFIX)?.parse::<MasterId>().ok());
+    let (node, master) = (nodes.next(), masters.next());
+    if nodes.next().is_some() || masters.next().is_some() || (node.is_some() && master.is_some()) {
+        return Err(bad("it names more than one node or master"));
     }
     Ok(CertificateFacts {
         serial: Serial::from_bytes(certificate.raw_serial()),
@@ -108,6 +127,7 @@ pub fn read_certificate(der: &[u8]) -> Result<CertificateFacts, IdentityError> {
         not_after_ms: certificate.validity().not_after.timestamp().saturating_mul(1000),
         fingerprint: Fingerprint::of(certificate.public_key().raw),
         node,
+        master,
     })
 }
 

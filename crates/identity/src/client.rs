@@ -162,6 +162,8 @@ pub struct ChannelOptions {
     pub connect_timeout: Duration,
     /// HTTP/2 ping when idle this long; finds dead connections below the application's heartbeat.
     pub keep_alive: Duration,
+    /// Bytes that may be under way: of one stream, and of all together. HTTP/2's own 64 KiB unless told.
+    pub windows: Option<(u32, u32)>,
 }
 
 impl Default for ChannelOptions {
@@ -170,6 +172,7 @@ impl Default for ChannelOptions {
             dial: None,
             connect_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(20),
+            windows: None,
         }
     }
 }
@@ -189,7 +192,7 @@ pub fn channel(
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|_| bad())?;
     let connector = tokio_rustls::TlsConnector::from(config);
-    let ChannelOptions { dial, connect_timeout, keep_alive } = options.clone();
+    let ChannelOptions { dial, connect_timeout, keep_alive, windows } = options.clone();
     let connect = tower::service_fn(move |_uri: http::Uri| {
         let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
         async move {
@@ -217,5 +220,7 @@ pub fn channel(
         .http2_keep_alive_interval(keep_alive)
         .keep_alive_timeout(connect_timeout)
         .keep_alive_while_idle(true)
+        .initial_stream_window_size(windows.map(|(stream, _)| stream))
+        .initial_connection_window_size(windows.map(|(_, connection)| connection))
         .connect_with_connector_lazy(connect))
 }

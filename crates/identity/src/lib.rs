@@ -19,7 +19,8 @@ pub mod server;
 
 pub use accept::{Conn, CutHandle, PeerInfo, TlsListener};
 pub use certificate::{
-    CertificateFacts, NodeIdentity, Serial, certificates_from_pem, read_certificate, spki_fingerprint,
+    CertificateFacts, NodeIdentity, Serial, certificates_from_pem, master_name, master_uri, read_certificate,
+    spki_fingerprint,
 };
 pub use client::{ChannelOptions, ClientIdentity, Trust, channel, client_config};
 pub use error::IdentityError;

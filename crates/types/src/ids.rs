@@ -89,6 +89,10 @@ uuid_id! {
     NodeId, "node id", Uuid::new_v4()
 }
 uuid_id! {
+    /// A master, from its start to its end: the next start is another one.
+    MasterId, "master id", Uuid::new_v4()
+}
+uuid_id! {
     /// A job. Ids sort by time of creation.
     JobId, "job id", Uuid::now_v7()
 }

@@ -15,6 +15,7 @@ pub mod shape;
 pub mod trace;
 
 pub use ids::{
-    DeploymentId, Digest, Fingerprint, IdError, JobId, NodeId, NodeName, OperationName, PluginName, RequestId,
+    DeploymentId, Digest, Fingerprint, IdError, JobId, MasterId, NodeId, NodeName, OperationName, PluginName,
+    RequestId,
 };
 pub use outcome::{Denial, Effect, Outcome, OutcomeKind, Refusal, TrapReason};
