@@ -100,12 +100,14 @@ pub struct Listen {
     pub node: SocketAddr,
     /// New hosts: gRPC over TLS.
     pub enroll: SocketAddr,
+    /// Other masters on the same database: HTTP/2 over mutual TLS.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Listen { api: local(7400), node: local(7401), enroll: local(7402) }
+        Listen { api: local(7400), node: local(7401), enroll: local(7402), peer: None }
     }
 }
 
@@ -256,6 +258,9 @@ impl Config {
         if self.enroll.requests_per_second == 0 || self.enroll.burst == 0 {
             return bad("enroll", "a rate of zero would keep every host out");
         }
+        if self.listen.peer.is_some() && !self.several() {
+            return bad("listen.peer", "it is for several masters, which take a database on PostgreSQL");
+        }
         let blobs = &self.blobs;
         if blobs.url.as_deref().is_some_and(|url| !url.starts_with("s3://")) {
             return bad("blobs.url", "expected `s3://bucket/prefix`; without it a local folder is used");
@@ -269,6 +274,16 @@ impl Config {
             return bad("blobs", "`access_key_id` and `secret_access_key` belong together");
         }
         Ok(())
+    }
+
+    /// How often master and host tell each other that they live.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.into())
+    }
+
+    /// Whether other masters may share the database.
+    pub fn several(&self) -> bool {
+        false
     }
 
     /// The database file.

@@ -45,32 +45,37 @@ pub struct Enrollment {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// Serve new hosts until `shutdown`.
+///
+/// # Errors
+/// If the server fails.
+pub(crate) async fn serve(
+    routes: axum::Router,
+    listener: windlass_identity::TlsListener,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    tonic::transport::Server::builder()
+        .timeout(MAX_WAIT + Duration::from_secs(30))
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .max_connection_age_grace(MAX_WAIT + Duration::from_secs(5))
+        .max_concurrent_streams(4)
+        .http2_max_header_list_size(8 << 10)
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(128 << 10)
+        .add_routes(routes.into())
+        .serve_with_incoming_shutdown(
+            crate::connections::limited(listener.incoming(), slots),
+            shutdown.cancelled_owned(),
+        )
+        .await
+}
+
 impl Enrollment {
-    /// Serve until `shutdown`.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub(crate) async fn serve(
-        self,
-        listener: windlass_identity::TlsListener,
-    ) -> Result<(), tonic::transport::Error> {
-        let shutdown = self.shutdown.clone();
+    /// The service as routes.
+    pub(crate) fn routes(self) -> axum::Router {
         let service = enroll_server::EnrollServer::new(self).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
-        tonic::transport::Server::builder()
-            .timeout(MAX_WAIT + Duration::from_secs(30))
-            .max_connection_age(MAX_CONNECTION_AGE)
-            .max_connection_age_grace(MAX_WAIT + Duration::from_secs(5))
-            .max_concurrent_streams(4)
-            .http2_max_header_list_size(8 << 10)
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(128 << 10)
-            .add_service(service)
-            .serve_with_incoming_shutdown(
-                crate::connections::limited(listener.incoming(), slots),
-                shutdown.cancelled_owned(),
-            )
-            .await
+        tonic::service::Routes::new(service).into_axum_router()
     }
 
     async fn answer(&self, request: EnrollRequest, peer: &PeerInfo) -> Result<EnrollReply, Status> {

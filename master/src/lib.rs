@@ -6,6 +6,7 @@
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
 //! [`setup`] makes a new data directory. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
@@ -26,6 +27,9 @@ pub mod store;
 pub mod targets;
 
 mod connections;
+mod election;
+mod front;
+mod leading;
 mod run;
 #[cfg(test)]
 mod testing;

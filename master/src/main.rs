@@ -116,7 +116,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn init(init: &Init) -> anyhow::Result<()> {
-    let listen = Listen { api: init.api, node: init.node, enroll: init.enroll };
+    let listen = Listen { api: init.api, node: init.node, enroll: init.enroll, peer: None };
     let made = setup::init(&init.data_dir, &listen, &init.server_names).await?;
     let mut out = std::io::stdout();
     match init.output {

@@ -26,6 +26,8 @@ pub struct Metrics {
     late_results: AtomicU64,
     sessions: AtomicU64,
     denials: AtomicU64,
+    /// Of the term in which this master leads.
+    epoch: AtomicU64,
     /// By method, route and status. Routes are templates, so there are not many.
     requests: Mutex<BTreeMap<(String, String, u16), Histogram>>,
 }
@@ -37,7 +39,33 @@ struct Histogram {
     seconds: f64,
 }
 
+/// Of what [`Metrics::render`] and [`follower`] give.
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+
+/// Figures of a master that does not lead.
+pub(crate) fn follower(epoch: u64, carried: usize) -> String {
+    let mut out = String::with_capacity(1024);
+    process(&mut out, false, epoch);
+    let name = "windlass_carried";
+    family(&mut out, name, "gauge", "Requests and sessions under way to the leading master.");
+    sample(&mut out, name, &[], carried);
+    out
+}
+
+/// What every master tells.
+fn process(out: &mut String, leads: bool, epoch: u64) {
+    family(out, "windlass_build_info", "gauge", "The version of the master.");
+    sample(out, "windlass_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    family(out, "windlass_leader", "gauge", "1 at the master that leads, 0 at the others.");
+    sample(out, "windlass_leader", &[], u8::from(leads));
+    family(out, "windlass_epoch", "gauge", "Epoch of the leading master as this one knows it; 0 for none.");
+    sample(out, "windlass_epoch", &[], epoch);
+}
+
 impl Metrics {
+    pub(crate) fn lead(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
     pub(crate) fn job_created(&self) {
         self.jobs.fetch_add(1, Ordering::Relaxed);
     }
@@ -71,8 +99,7 @@ impl Metrics {
         let mut out = String::with_capacity(8192);
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
 
-        family(&mut out, "windlass_build_info", "gauge", "The version of the master.");
-        sample(&mut out, "windlass_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        process(&mut out, true, load(&self.epoch));
 
         family(&mut out, "windlass_nodes", "gauge", "Nodes by state.");
         for state in [NodeState::Pending, NodeState::Accepted, NodeState::Rejected, NodeState::Revoked] {

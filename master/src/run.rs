@@ -1,21 +1,27 @@
-//! Puts the parts together.
+//! Puts the parts together: the doors, which are open for as long as the process runs, and the
+//! leading part, which is there while this master leads.
 
 use crate::{
     api,
-    bundles::{Bundles, OpenError},
+    bundles::OpenError,
     ca::{Authority, CaError},
-    catalog::Catalog,
     config::{Config, Listen},
-    enroll::{Enrollment, RateLimit},
-    fleet::Fleet,
-    jobs::Jobs,
-    session::{NodesOnly, Sessions},
+    election::{Election, Standing},
+    enroll,
+    front::{Door, Gate, Leader, Link, Role, Roles, health, peers},
+    leading::Leading,
+    session::{self, NodesOnly},
     store::{Store, StoreError},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
-use windlass_identity::{IdentityError, ServerTls, TlsListener};
+use windlass_identity::{ClientIdentity, IdentityError, ServerTls, TlsListener, Trust};
+use windlass_types::MasterId;
 
 /// Bound listeners.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub struct Listeners {
     pub node: TcpListener,
     /// New hosts.
     pub enroll: TcpListener,
+    /// Other masters on the same database, if there may be some.
+    pub peer: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -41,6 +49,10 @@ impl Listeners {
             api: bind("api", listen.api).await?,
             node: bind("node", listen.node).await?,
             enroll: bind("enroll", listen.enroll).await?,
+            peer: match listen.peer {
+                Some(address) => Some(bind("peer", address).await?),
+                None => None,
+            },
         })
     }
 }
@@ -75,6 +87,8 @@ pub enum RunError {
 
 /// Everything that is under way gets so long to end after `shutdown`.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Between two attempts at what failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Run a master until `shutdown`.
 ///
@@ -100,12 +114,48 @@ pub async fn run_with(
     // Whatever fails below ends the rest.
     let shutdown = shutdown.child_token();
     let _guard = shutdown.clone().drop_guard();
-    let fleet = Fleet::open(store.clone()).await?;
-    let catalog = Catalog::open(store.clone(), fleet.clone()).await?;
-    let bundles = Bundles::open(&config, store.clone(), fleet.clone(), catalog.clone()).await?;
-    let jobs =
-        Jobs::start(config.clone(), store.clone(), fleet.clone(), catalog.clone(), shutdown.clone()).await?;
+    let me = MasterId::new();
+    let election = Election::alone(1);
+    let (role, roles) = watch::channel(Role::waiting("this master has just started"));
 
+    let mut parts = JoinSet::new();
+    let masters = Masters::new(&authority, me, shutdown.clone())?;
+    open(&mut parts, &config, &authority, listeners, &masters, store.clone(), roles, shutdown.clone())?;
+    let (begun, has_begun) = oneshot::channel();
+    let terms = Terms {
+        config: config.clone(),
+        store,
+        authority,
+        masters,
+        standing: election.standing(),
+        role,
+        begun: Some(begun),
+        shutdown: shutdown.clone(),
+    };
+    let terms = tokio::spawn(terms.run());
+    tokio::select! {
+        Ok(()) = has_begun => ready(),
+        () = shutdown.cancelled() => {}
+    }
+
+    let served = supervise(parts, &shutdown).await;
+    shutdown.cancel();
+    let ended = terms.await.unwrap_or_else(|error| Err(RunError::Ended(error.to_string())));
+    election.end().await;
+    served.and(ended)
+}
+
+/// Open the doors.
+fn open(
+    parts: &mut JoinSet<Result<(), RunError>>,
+    config: &Arc<Config>,
+    authority: &Arc<Authority>,
+    listeners: Listeners,
+    masters: &Masters,
+    store: Store,
+    roles: Roles,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let (key, server) = authority.server(&config.server_names)?;
     let chain = &server.chain_pem;
     let authorities = [authority.der().clone()];
@@ -117,56 +167,142 @@ pub async fn run_with(
     };
     let node = listener("node", listeners.node, &node_tls)?;
     let enroll = listener("enroll", listeners.enroll, &enroll_tls)?;
+    let gate = |door| Gate::new(roles.clone(), door).router();
 
-    let enrollment = Enrollment {
-        config: config.clone(),
-        fleet: fleet.clone(),
-        authority: authority.clone(),
-        rate: RateLimit::new(config.enroll.requests_per_second, config.enroll.burst),
-        shutdown: shutdown.clone(),
-    };
-    let sessions = Sessions {
-        config: config.clone(),
-        fleet: fleet.clone(),
-        catalog: catalog.clone(),
-        bundles: bundles.clone(),
-        authority: authority.clone(),
-        events: Arc::new(jobs.clone()),
-        shutdown: shutdown.clone(),
-        tasks: tokio_util::task::TaskTracker::new(),
-    };
-    let renewed = [node_tls, enroll_tls, api_tls.clone()];
-    // Ends last, after the sessions, and writes what they left.
-    let written = CancellationToken::new();
-    let writing = tokio::spawn(fleet.clone().write_behind(written.clone()));
-
-    let mut parts: JoinSet<Result<(), RunError>> = JoinSet::new();
-    parts.spawn(async move { enrollment.serve(enroll).await.map_err(serve_error("enroll")) });
-    parts.spawn(async move { sessions.serve(node).await.map_err(serve_error("node")) });
-    let context = api::Context {
-        config: config.clone(),
-        store,
-        fleet: fleet.clone(),
-        catalog: catalog.clone(),
-        jobs,
-        bundles: bundles.clone(),
-    };
-    parts.spawn({
-        let (shutdown, listener) = (shutdown.clone(), listeners.api);
-        async move { api::serve(context, listener, api_tls, shutdown).await.map_err(serve_error("api")) }
+    let (routes, over) = (gate(Door::Enroll), shutdown.clone());
+    parts.spawn(async move { enroll::serve(routes, enroll, over).await.map_err(serve_error("enroll")) });
+    let (routes, over) = (gate(Door::Node), shutdown.clone());
+    parts.spawn(async move { session::serve(routes, node, over).await.map_err(serve_error("node")) });
+    let (routes, over) = (health::api(roles.clone(), store), shutdown.clone());
+    let (api, tls) = (listeners.api, api_tls.clone());
+    parts.spawn(async move { api::serve(routes, api, tls, over).await.map_err(serve_error("api")) });
+    if let Some(peer) = listeners.peer {
+        let (peer, over) = (listener("peer", peer, &masters.tls)?, shutdown.clone());
+        let beat = config.heartbeat();
+        parts.spawn(async move {
+            peers::serve(roles, peer, beat, over).await;
+            Ok(())
+        });
+    }
+    let (authority, config) = (authority.clone(), config.clone());
+    let renewing = renew(server.expires_ms, shutdown, move || {
+        let (key, issued) = authority.server(&config.server_names)?;
+        for tls in [&node_tls, &enroll_tls, &api_tls] {
+            tls.set_certificate(&issued.chain_pem, &key)?;
+        }
+        Ok(issued.expires_ms)
     });
-    let tending = tokio::spawn(catalog.tend(shutdown.clone()));
-    let driving = tokio::spawn(bundles.drive(shutdown.clone()));
-    let renewing = tokio::spawn(renew(authority, config, server.expires_ms, renewed, shutdown.clone()));
+    parts.spawn(renewing);
+    Ok(())
+}
 
-    ready();
+/// What this master shows to others, and believes of them.
+struct Masters {
+    trust: Trust,
+    identity: Arc<ClientIdentity>,
+    tls: ServerTls,
+}
 
-    let result = supervise(parts, &shutdown).await;
-    shutdown.cancel();
-    let _ = tokio::join!(tending, driving, renewing);
-    written.cancel();
-    let _ = writing.await;
-    result
+impl Masters {
+    fn new(authority: &Arc<Authority>, me: MasterId, shutdown: CancellationToken) -> Result<Self, RunError> {
+        let (key, issued) = authority.peer(me)?;
+        let authorities = [authority.der().clone()];
+        let identity = ClientIdentity::new(&issued.chain_pem, &key)?;
+        let tls =
+            ServerTls::mutual(&issued.chain_pem, &key, &authorities, Arc::new(peers::MastersOnly), &["h2"])?;
+        let renewed = (authority.clone(), identity.clone(), tls.clone());
+        tokio::spawn(renew(issued.expires_ms, shutdown, move || {
+            let (authority, identity, tls) = &renewed;
+            let (key, issued) = authority.peer(me)?;
+            identity.set(&issued.chain_pem, &key)?;
+            tls.set_certificate(&issued.chain_pem, &key)?;
+            Ok(issued.expires_ms)
+        }));
+        Ok(Masters { trust: Trust::Authorities(authorities.to_vec()), identity, tls })
+    }
+}
+
+/// The terms of this process, one after the other: as leader, as follower, and in between.
+struct Terms {
+    config: Arc<Config>,
+    store: Store,
+    authority: Arc<Authority>,
+    masters: Masters,
+    standing: watch::Receiver<Standing>,
+    role: watch::Sender<Role>,
+    /// Told when requests are answered for the first time.
+    begun: Option<oneshot::Sender<()>>,
+    shutdown: CancellationToken,
+}
+
+impl Terms {
+    async fn run(mut self) -> Result<(), RunError> {
+        // Whatever ends the terms ends the master.
+        let shutdown = self.shutdown.clone();
+        let _guard = shutdown.clone().drop_guard();
+        while !shutdown.is_cancelled() {
+            let standing = self.standing.borrow_and_update().clone();
+            match standing {
+                // The election has not noticed its own end yet.
+                Standing::Leading { over, .. } if over.is_cancelled() => self.next().await,
+                Standing::Leading { epoch, over } => self.lead(epoch, over).await?,
+                Standing::Following(leader) => self.follow(leader).await,
+                Standing::Nobody(why) => {
+                    self.role.send_replace(Role::Waiting(why));
+                    self.next().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Wait until the standing changes, or the end.
+    async fn next(&mut self) {
+        // An error means that the election is over, which happens after us.
+        let _ = self.shutdown.run_until_cancelled(self.standing.changed()).await;
+    }
+
+    fn begin(&mut self, role: Role) {
+        self.role.send_replace(role);
+        if let Some(begun) = self.begun.take() {
+            let _ = begun.send(());
+        }
+    }
+
+    async fn lead(&mut self, epoch: u64, over: CancellationToken) -> Result<(), RunError> {
+        let parts = (self.config.clone(), self.store.clone(), self.authority.clone());
+        let (config, store, authority) = parts;
+        let leading = Leading::begin(config, store, authority, epoch, &over).await?;
+        tracing::info!(epoch, "this master leads");
+        self.begin(Role::Leading(leading.services.clone()));
+        tokio::select! {
+            () = over.cancelled() => tracing::warn!(epoch, "this master does not lead any more"),
+            () = self.shutdown.cancelled() => {}
+        }
+        self.role.send_replace(Role::waiting("this master has just ended leading"));
+        leading.end().await;
+        Ok(())
+    }
+
+    async fn follow(&mut self, leader: Leader) {
+        let Masters { trust, identity, .. } = &self.masters;
+        match Link::new(leader, trust, identity.clone(), self.config.heartbeat()).await {
+            Ok(link) => {
+                let Leader { master, epoch, address } = &link.leader;
+                tracing::info!(%master, epoch, address, "this master follows");
+                self.begin(Role::Following(link.clone()));
+                self.next().await;
+                self.role.send_replace(Role::waiting("the leading master has changed"));
+                link.end();
+            }
+            Err(error) => {
+                let why = chain(&error);
+                tracing::error!(error = why, "cannot follow the leading master");
+                self.role.send_replace(Role::Waiting(why.into()));
+                let _ = tokio::time::timeout(AGAIN, self.next()).await;
+            }
+        }
+    }
 }
 
 fn serve_error<E: std::error::Error + Send + Sync + 'static>(
@@ -204,35 +340,39 @@ async fn supervise(
     result
 }
 
-/// Show a new certificate after two thirds of the old one's time.
+/// Have a new certificate issued after two thirds of the old one's time.
 async fn renew(
-    authority: Arc<Authority>,
-    config: Arc<Config>,
     mut expires_ms: i64,
-    listeners: [ServerTls; 3],
     shutdown: CancellationToken,
-) {
+    issue: impl Fn() -> Result<i64, RunError> + Send,
+) -> Result<(), RunError> {
     loop {
         let left = u64::try_from(expires_ms - crate::now_ms()).unwrap_or(0);
         // Looked at each hour at least, for clocks that jump.
         let wait =
             Duration::from_millis(left / 3 * 2).clamp(Duration::from_secs(1), Duration::from_secs(3600));
         if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
-            return;
+            return Ok(());
         }
         if expires_ms - crate::now_ms() > crate::ca::SERVER_TTL_MS / 3 {
             continue;
         }
-        match authority.server(&config.server_names) {
-            Ok((key, issued)) => {
-                for tls in &listeners {
-                    if let Err(error) = tls.set_certificate(&issued.chain_pem, &key) {
-                        tracing::error!(%error, "cannot show the new certificate");
-                    }
-                }
-                expires_ms = issued.expires_ms;
+        match issue() {
+            Ok(next_ms) => expires_ms = next_ms,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot renew a certificate");
             }
-            Err(error) => tracing::error!(%error, "cannot renew the certificate of this master"),
         }
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

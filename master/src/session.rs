@@ -35,7 +35,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status, Streaming};
+use tonic::{Response, Status, Streaming, service::Routes};
 use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, TlsListener};
 use windlass_proto::v1::{
     FetchRequest, Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message,
@@ -48,9 +48,9 @@ const HELLO: Duration = Duration::from_secs(10);
 /// for a sign of life.
 const PROBE: Duration = Duration::from_secs(2);
 /// So long the host may take to read why its session ended, before its connection is cut.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 /// The connection writes what its streams have handed over as soon as it is polled.
-const FLUSH: Duration = Duration::from_millis(50);
+pub(crate) const FLUSH: Duration = Duration::from_millis(50);
 /// Missing heartbeats that make a node offline.
 const MISSING: u32 = 3;
 /// Open connections of hosts.
@@ -75,38 +75,24 @@ pub(crate) struct Sessions {
     pub bundles: Bundles,
     pub authority: Arc<Authority>,
     pub events: Arc<dyn NodeEvents>,
+    /// What hosts are welcomed with.
+    pub epoch: u64,
     pub shutdown: CancellationToken,
     /// Counts the tasks of sessions, so that all of them have ended when the master ends.
     pub tasks: tokio_util::task::TaskTracker,
 }
 
 impl Sessions {
-    /// Serve until `shutdown`, then until every session has ended.
-    ///
-    /// # Errors
-    /// If the server fails.
-    pub async fn serve(self, listener: TlsListener) -> Result<(), tonic::transport::Error> {
-        let (shutdown, tasks) = (self.shutdown.clone(), self.tasks.clone());
+    /// The service as routes.
+    pub fn routes(self) -> axum::Router {
         let service = node_server::NodeServer::new(self)
             .max_decoding_message_size(windlass_proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(windlass_proto::MAX_MESSAGE_BYTES);
-        let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
-        let served = tonic::transport::Server::builder()
-            .max_concurrent_streams(8)
-            .http2_max_header_list_size(16 << 10)
-            .add_service(service)
-            .serve_with_incoming_shutdown(
-                crate::connections::limited(listener.incoming(), slots),
-                shutdown.cancelled_owned(),
-            )
-            .await;
-        tasks.close();
-        tasks.wait().await;
-        served
+        Routes::new(service).into_axum_router()
     }
 
     fn heartbeat(&self) -> Duration {
-        Duration::from_millis(self.config.heartbeat_ms.into())
+        self.config.heartbeat()
     }
 
     async fn begin(
@@ -144,7 +130,7 @@ impl Sessions {
             inventory: Some(inventory),
             progress: Some(progress),
         };
-        let heartbeat_ms = self.config.heartbeat_ms;
+        let (heartbeat_ms, epoch) = (self.config.heartbeat_ms, self.epoch);
         let probe = PROBE.min(self.heartbeat() * MISSING);
         let session = self
             .fleet
@@ -155,6 +141,7 @@ impl Sessions {
                     heartbeat_ms,
                     time_ms: crate::now_ms(),
                     master_version: env!("CARGO_PKG_VERSION").to_owned(),
+                    epoch,
                 })
             })
             .await?;
@@ -208,8 +195,10 @@ impl Sessions {
     ) -> Status {
         let handler = Incoming { sessions: self, session, address: peer.address.ip() };
         let heartbeat = self.heartbeat();
-        let mut heard = Instant::now();
-        let mut beat = tokio::time::interval_at(heard + heartbeat, heartbeat);
+        let silence = heartbeat * MISSING;
+        let silent = tokio::time::sleep(silence);
+        tokio::pin!(silent);
+        let mut beat = tokio::time::interval_at(Instant::now() + heartbeat, heartbeat);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             // In this order: an end counts at once, and what has arrived is read before its
@@ -226,16 +215,16 @@ impl Sessions {
                         Ok(None) => return Status::ok("the host ended the session"),
                         Err(error) => return error,
                     };
-                    heard = Instant::now();
+                    silent.as_mut().reset(Instant::now() + silence);
                     session.node.presence.seen();
                     if let Err(why) = handler.handle(message).await {
                         return why;
                     }
                 }
+                () = &mut silent => {
+                    return Status::deadline_exceeded("three heartbeats of the host are missing");
+                }
                 _ = beat.tick() => {
-                    if heard.elapsed() > heartbeat * MISSING {
-                        return Status::deadline_exceeded("three heartbeats of the host are missing");
-                    }
                     if session.live.beat().is_none() {
                         return Status::resource_exhausted("the host does not read its messages");
                     }
@@ -243,6 +232,27 @@ impl Sessions {
             }
         }
     }
+}
+
+/// Serve accepted hosts until `shutdown`, then until their connections have ended.
+///
+/// # Errors
+/// If the server fails.
+pub(crate) async fn serve(
+    routes: axum::Router,
+    listener: TlsListener,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(8)
+        .http2_max_header_list_size(16 << 10)
+        .add_routes(routes.into())
+        .serve_with_incoming_shutdown(
+            crate::connections::limited(listener.incoming(), slots),
+            shutdown.cancelled_owned(),
+        )
+        .await
 }
 
 fn certificate(peer: &PeerInfo) -> Result<&CertificateFacts, Status> {

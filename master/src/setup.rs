@@ -117,7 +117,7 @@ fn check_mode(dir: &Path) -> Result<(), SetupError> {
 }
 
 fn render(config: &Config) -> String {
-    let Listen { api, node, enroll } = config.listen;
+    let Listen { api, node, enroll, .. } = config.listen;
     let names: Vec<String> = config.server_names.iter().map(|name| format!("{name:?}")).collect();
     format!(
         r#"# Configuration of windlass-master. Unknown keys are errors; what is left out has its default.

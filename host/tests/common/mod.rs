@@ -116,6 +116,7 @@ pub struct Behaviour {
     /// Answer heartbeats.
     pub beats: bool,
     pub heartbeat_ms: u32,
+    pub epoch: u64,
 }
 
 pub struct Shared {
@@ -133,6 +134,8 @@ pub struct Shared {
 pub struct Session {
     pub hello: v1::Hello,
     pub generation: u64,
+    /// What the host was welcomed with.
+    pub epoch: u64,
     pub tx: mpsc::Sender<Result<MasterMessage, Status>>,
     pub rx: mpsc::Receiver<HostMessage>,
     pub cut: windlass_identity::CutHandle,
@@ -180,9 +183,9 @@ impl Node for Service {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let peer = request.extensions().get::<PeerInfo>().unwrap().clone();
         let node = peer.certificate.as_ref().unwrap().node.unwrap();
-        let (refuse, beats, heartbeat_ms) = {
+        let (refuse, beats, heartbeat_ms, epoch) = {
             let behaviour = self.0.behaviour.lock().unwrap();
-            (behaviour.refuse.clone(), behaviour.beats, behaviour.heartbeat_ms)
+            (behaviour.refuse.clone(), behaviour.beats, behaviour.heartbeat_ms, behaviour.epoch)
         };
         self.0.count.fetch_add(1, Ordering::SeqCst);
         if let Some(status) = refuse {
@@ -205,12 +208,14 @@ impl Node for Service {
                 heartbeat_ms,
                 time_ms: windlass_host::journal::now_ms(),
                 master_version: "test".into(),
+                epoch,
             };
             let _ =
                 answers.send(Ok(MasterMessage { kind: Some(master_message::Kind::Welcome(welcome)) })).await;
             let session = Session {
                 hello,
                 generation: node.generation,
+                epoch,
                 tx: answers.clone(),
                 rx,
                 cut: peer.cut.clone(),
@@ -292,6 +297,7 @@ impl FakeMaster {
                 wrong_nonce: false,
                 beats: true,
                 heartbeat_ms: 200,
+                epoch: 1,
             }),
             node: NodeId::new(),
             generation: AtomicU64::new(0),

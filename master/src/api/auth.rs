@@ -246,13 +246,7 @@ impl Authenticator {
         let address = request.extensions.get::<PeerInfo>().map(|peer| peer.address.ip());
         let subject: String =
             format!("{} {}", request.method, request.uri.path()).chars().take(300).collect();
-        let secret = request
-            .headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, secret)| secret.trim());
+        let secret = bearer(&request.headers);
         let caller = match secret {
             Some(secret) => self.caller(secret).await?,
             None => None,
@@ -280,6 +274,24 @@ impl Authenticator {
         }
         Ok(Some(caller))
     }
+}
+
+/// Whether there is a token in these headers that is known and has not expired, of whatever role.
+/// For what a master tells about itself alone; it writes nothing.
+///
+/// # Errors
+/// If there is none, or the store fails.
+pub(crate) async fn has_token(store: &Store, headers: &http::HeaderMap) -> Result<(), Error> {
+    let Some(hash) = bearer(headers).and_then(tokens::hash) else { return Err(unauthenticated()) };
+    let known = tokens::find(store, hash).await?;
+    let alive =
+        known.is_some_and(|known| known.expires_ms.is_none_or(|expires_ms| expires_ms > crate::now_ms()));
+    if alive { Ok(()) } else { Err(unauthenticated()) }
+}
+
+fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+    let (scheme, secret) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
 }
 
 /// The choke point, around every route.

@@ -97,6 +97,8 @@ codes! {
     BlobLost = "blob_lost", INTERNAL_SERVER_ERROR;
     /// The blob store failed.
     BlobsUnavailable = "blobs_unavailable", SERVICE_UNAVAILABLE;
+    /// No master leads, or the one that does can't be reached.
+    NoLeader = "no_leader", SERVICE_UNAVAILABLE;
     /// The database failed.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
 }

@@ -21,7 +21,7 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str, E
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> ([(header::HeaderName, &'static str); 1], String) {
     let jobs = &shared.context.jobs;
     let text = jobs.metrics().render(&shared.context.fleet.nodes(), jobs.running());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+    ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text)
 }
 
 /// This description.

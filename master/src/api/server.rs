@@ -1,7 +1,6 @@
 //! The listener of the API: TLS, HTTP/1.1 and HTTP/2.
 
-use super::{Context, router};
-use axum::{Extension, body::Body};
+use axum::{Extension, Router, body::Body};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -29,12 +28,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// If the listener fails.
 pub async fn serve(
-    context: Context,
+    router: Router,
     listener: TcpListener,
     tls: ServerTls,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let router = router(context);
     let mut listener = TlsListener::new(listener, &tls)?;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();

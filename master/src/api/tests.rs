@@ -534,7 +534,7 @@ async fn served_over_tls_in_both_versions_of_http_until_shutdown() {
         bundles: api.rig.bundles.clone(),
     };
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let serving = tokio::spawn(serve(context, listener, tls, shutdown.clone()));
+    let serving = tokio::spawn(serve(router(context), listener, tls, shutdown.clone()));
 
     for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
         let config = windlass_identity::client_config(&api.rig.trust(), None, &[alpn]).unwrap();

@@ -26,9 +26,9 @@ use crate::{
     ca::Authority,
     catalog::Catalog,
     config::Config,
-    enroll::{Enrollment, RateLimit},
+    enroll::{self, Enrollment, RateLimit},
     fleet::{Fleet, NodeRecord},
-    session::{NodesOnly, Sessions},
+    session::{self, NodesOnly, Sessions},
     store::Store,
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -134,11 +134,12 @@ impl Rig {
             bundles: bundles.clone(),
             authority: authority.clone(),
             events: Arc::new(events.clone()),
+            epoch: 1,
             shutdown: shutdown.clone(),
             tasks: tokio_util::task::TaskTracker::new(),
         };
-        tokio::spawn(enrollment.serve(enroll));
-        tokio::spawn(sessions.serve(node));
+        tokio::spawn(enroll::serve(enrollment.routes(), enroll, shutdown.clone()));
+        tokio::spawn(session::serve(sessions.routes(), node, shutdown.clone()));
         Rig {
             config,
             store,
