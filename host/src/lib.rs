@@ -4,6 +4,7 @@
 //! * [`credentials`], [`enroll`]: the key made here, and the certificate a master gives for it.
 //! * [`service`]: the host as a whole; [`session`]: its talk with one master; [`endpoints`], [`backoff`],
 //!   [`explain`]: which address next, how long to wait, and what went wrong.
+//! * [`epoch`]: which of several masters counts.
 //! * [`jobs`]: running operations: workers, queue, cancel, results. [`journal`]: what was promised, on disk.
 //! * [`engine`]: what it needs of whatever runs plugins; [`plugins`]: that on the runtime.
 //! * [`bundles`]: plugins that a master wants here: fetched, verified, installed, and taken back.
@@ -17,6 +18,7 @@ pub mod credentials;
 pub mod endpoints;
 pub mod engine;
 pub mod enroll;
+pub mod epoch;
 pub mod explain;
 pub mod facts;
 pub mod files;

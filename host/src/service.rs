@@ -8,6 +8,7 @@ use crate::{
     endpoints::Rotation,
     engine::Engine,
     enroll::Enrolment,
+    epoch::{Epoch, EpochError},
     explain::{Remedy, chain},
     facts::{Facts, REFRESH},
     files,
@@ -42,6 +43,8 @@ pub enum HostError {
     Bundles(#[from] BundlesError),
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
 }
 
 /// What ran when an earlier process ended.
@@ -66,6 +69,7 @@ pub struct Host {
     jobs: Jobs,
     engine: Arc<dyn Engine>,
     facts: Arc<Facts>,
+    epoch: Arc<Epoch>,
     state: watch::Sender<State>,
     resend: Duration,
 }
@@ -78,6 +82,7 @@ impl Host {
     pub async fn open(config: Config, engine: Arc<dyn Engine>) -> Result<Self, HostError> {
         files::private_dir(&config.state_dir)
             .map_err(|source| HostError::StateDir { path: config.state_dir.clone(), source })?;
+        let epoch = Arc::new(Epoch::open(&config.state_dir)?);
         let (journal, recovered) = Journal::open(&config.state_dir, Retention::default())?;
         // The journal is ours alone from here on, so what has our mark is a dead process's.
         let state_dir = config.state_dir.canonicalize().unwrap_or_else(|_| config.state_dir.clone());
@@ -108,6 +113,7 @@ impl Host {
             jobs,
             engine,
             facts: Arc::default(),
+            epoch,
             state: watch::channel(State::Connecting).0,
             resend: RESEND,
         })
@@ -202,6 +208,7 @@ impl Host {
             credentials: self.credentials.clone(),
             key: self.credentials.key()?,
             identity: Arc::clone(&identity),
+            epoch: Arc::clone(&self.epoch),
             instance: uuid::Uuid::new_v4().to_string(),
             resend: self.resend,
             goodbye: goodbye.clone(),

@@ -10,6 +10,7 @@ use crate::{
     credentials::{Certificate, Credentials},
     endpoints::Endpoint,
     engine::Engine,
+    epoch::Epoch,
     explain::{Problem, Remedy, chain, explain},
     facts::Facts,
     jobs::{
@@ -65,6 +66,8 @@ pub struct Link {
     pub credentials: Credentials,
     pub key: NodeKey,
     pub identity: Arc<ClientIdentity>,
+    /// Of the masters so far.
+    pub epoch: Arc<Epoch>,
     /// Random, for the life of this process.
     pub instance: String,
     /// Results that were sent so long ago and not acknowledged are sent again.
@@ -171,6 +174,11 @@ impl Link {
             let message = format!("{peer} wants a heartbeat each {} ms", welcome.heartbeat_ms);
             return Problem::new(Remedy::RetrySlowly, message, "");
         }
+        let (epoch, shown) = (Arc::clone(&self.epoch), welcome.epoch);
+        let counts = tokio::task::spawn_blocking(move || epoch.welcomed(shown).map_err(|why| chain(&why)));
+        if let Err(why) = counts.await.unwrap_or_else(|error| Err(error.to_string())) {
+            return Problem::new(Remedy::Retry, format!("{peer} does not count: {why}"), "");
+        }
         let skew = welcome.time_ms.abs_diff(now_ms());
         if skew > SKEW_MS {
             tracing::warn!("the clocks of this node and of {peer} differ by {} s", skew / 1000);
@@ -228,7 +236,9 @@ impl Link {
         certificate: &mut Certificate,
     ) -> Problem {
         let mut sequence = 0;
-        let mut last_heard = Instant::now();
+        let silence = beat * MISSING;
+        let silent = tokio::time::sleep(silence);
+        tokio::pin!(silent);
         let mut ticks = tokio::time::interval(beat);
         let mut facts = self.facts.changes();
         facts.mark_unchanged();
@@ -237,9 +247,12 @@ impl Link {
         let mut renewing: Option<Renewal<'_>> = None;
         let mut leaving: Option<Pin<Box<tokio::time::Sleep>>> = None;
         loop {
+            // In this order: what has arrived is read before its sender is called silent. A flood of
+            // messages holds up nothing, since tokio makes a busy stream pause.
             tokio::select! {
+                biased;
                 received = stream.message() => {
-                    last_heard = Instant::now();
+                    silent.as_mut().reset(tokio::time::Instant::now() + silence);
                     match received {
                         Ok(Some(MasterMessage { kind: Some(kind) })) => {
                             if self.hear(kind, &control).await {
@@ -255,12 +268,11 @@ impl Link {
                         Err(status) => return explain(&status, peer),
                     }
                 }
+                () = &mut silent => {
+                    let words = format!("{peer} has been silent for {} ms", silence.as_millis());
+                    return Problem::new(Remedy::Retry, words, "");
+                }
                 _ = ticks.tick() => {
-                    if last_heard.elapsed() > beat * MISSING {
-                        let silent = last_heard.elapsed().as_millis();
-                        return Problem::new(
-                            Remedy::Retry, format!("{peer} has been silent for {silent} ms"), "");
-                    }
                     sequence += 1;
                     let running_jobs = self.jobs.running();
                     // When the writer is stuck, the master misses it and knows.

@@ -86,6 +86,38 @@ async fn unacknowledged_results_survive_a_restart_and_what_ran_is_indeterminate(
 }
 
 #[tokio::test]
+async fn a_master_of_a_past_epoch_is_left_and_gets_no_say() {
+    let (dir, master, engine) = (tempfile::tempdir().unwrap(), FakeMaster::start().await, FakeEngine::new());
+    master.behave(|master| master.epoch = 7);
+    let mut host = Running::start(master.config(dir.path(), ""), &engine).await;
+    let session = master.session().await;
+    // A master that was paused wakes up.
+    master.behave(|master| master.epoch = 6);
+    session.cut.cut();
+    let mut past = master.session().await;
+    past.run(RequestId::new(), "demo.op.change").await;
+    past.ended().await;
+    host.says("it has epoch 6, and this host has been welcomed by a master of epoch 7").await;
+    host.kill().await;
+    // The next process remembers.
+    let mut host = Running::start(master.config(dir.path(), ""), &engine).await;
+    host.says("a master of epoch 7").await;
+    master.behave(|master| master.epoch = 8);
+    loop {
+        // Those that began before the change end by themselves.
+        let mut session = master.session().await;
+        if session.epoch == 8 {
+            let id = RequestId::new();
+            session.run(id, "demo.op.read").await;
+            session.started(id).await;
+            break;
+        }
+    }
+    assert_eq!(engine.runs.load(Ordering::SeqCst), 1, "the past master's request did not run");
+    host.kill().await;
+}
+
+#[tokio::test]
 async fn a_lost_session_loses_no_job() {
     let (dir, master, engine) = (tempfile::tempdir().unwrap(), FakeMaster::start().await, FakeEngine::new());
     let host = Running::start(master.config(dir.path(), ""), &engine).await;
