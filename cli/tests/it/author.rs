@@ -144,6 +144,16 @@ fn mistakes_in_the_manifest_are_shown_with_their_place() {
 }
 
 #[test]
+fn a_word_of_wit_is_no_name_for_a_plugin() {
+    let desk = Desk::new();
+    for word in ["list", "stream", "string"] {
+        desk.plugin(&["new", "--lang", "c", word]).expect(2).says(&["is a word of WIT", "-tool`"]);
+        assert!(!desk.path(word).exists());
+    }
+    desk.plugin(&["new", "--lang", "c", "list-tool"]).expect(0);
+}
+
+#[test]
 fn what_is_not_said_is_a_warning() {
     let desk = Desk::with_plugin("c");
     desk.replace("usage/wit/world.wit", "  /// path: absolute path of a file or directory\n", "");
