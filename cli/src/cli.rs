@@ -445,6 +445,12 @@ pub enum Audit {
         #[arg(long, value_name = "SEQ")]
         after: Option<String>,
     },
+    /// Check that nothing in the audit log was changed or taken out
+    ///
+    /// Each entry holds the hash of the one before it, so the hash of the newest stands for all of them:
+    /// keep it elsewhere, and compare it later with the same entry.
+    #[command(after_help = "Examples:\n  windlass audit verify\n  windlass audit verify -o json")]
+    Verify,
 }
 
 /// `key=value`.

@@ -197,6 +197,8 @@ impl Chaos {
             }
         }
         ensure!(report.jobs > 0, "no job was ever taken");
+        let audit = grid.windlass(&["audit", "verify"]);
+        ensure!(audit.code == 0, "{audit:#?}");
         Ok(())
     }
 }

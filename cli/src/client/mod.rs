@@ -252,6 +252,11 @@ impl Client {
         let query: Vec<(&str, &str)> = after.map(|after| ("after", after)).into_iter().collect();
         self.pages(&["audit"], &query, most).await
     }
+
+    /// Walk the whole audit log on the master.
+    pub async fn verify_audit(&self) -> Result<AuditHead, ClientError> {
+        self.get(&["audit", "verify"]).await
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {

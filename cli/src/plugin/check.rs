@@ -121,10 +121,13 @@ pub fn pack(context: &Context, pack: &Pack) -> Result<Exit> {
     });
     context.out.data(&value, |_| {
         format!(
-            "{}  {digest}\n{} KiB, {} operations, not signed\n",
+            "{}  {digest}\n{} KiB, {}, not signed\n",
             file.display(),
             bytes.len().div_ceil(1024),
-            operations.len()
+            match operations.len() {
+                1 => "1 operation".to_owned(),
+                number => format!("{number} operations"),
+            }
         )
     })?;
     Ok(Exit::Success)

@@ -64,9 +64,12 @@ pub fn new(context: &Context, new: &New) -> Result<Exit> {
     // Words of its grammar, such as `list`, are no names in WIT.
     let package = format!("package local:{name};\nworld {name} {{}}\n", name = new.name);
     if wit_parser::UnresolvedPackageGroup::parse("world.wit", &package).is_err() {
-        return Err(Problem::usage(format!("`{}` is a word of WIT, so no package can have that name", new.name))
-            .hint(format!("take another one, such as `{}-tool`", new.name))
-            .into());
+        return Err(Problem::usage(format!(
+            "`{}` is a word of WIT, so no package can have that name",
+            new.name
+        ))
+        .hint(format!("take another one, such as `{}-tool`", new.name))
+        .into());
     }
     for (path, text) in COMMON.iter().chain(files(new.lang)) {
         let text = fill(text, &new.name, &sdk);

@@ -23,6 +23,7 @@
 //! | `GET /jobs/{id}/nodes/{node}/trace` | → [`JobTrace`] |
 //! | `GET/POST /tokens`, `DELETE /tokens/{id}` | [`NewToken`] → [`Token`] |
 //! | `GET /audit?after=&limit=` | → [`Page`]`<`[`AuditEntry`]`>` |
+//! | `GET /audit/verify` | → [`AuditHead`]; `audit_broken` if the chain is not whole |
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
 //! Bundles and deployments: see [`bundles`].
@@ -413,6 +414,15 @@ pub struct Token {
     pub created_ms: i64,
     pub expires_ms: Option<i64>,
     pub last_used_ms: Option<i64>,
+}
+
+/// The newest entry of an audit log whose chain is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditHead {
+    /// Its number, which is the number of entries; 0 for an empty log.
+    pub seq: i64,
+    /// Its hash. Kept elsewhere, it proves later that nothing up to here was changed.
+    pub hash: Digest,
 }
 
 /// An entry of the audit log. Each holds the hash of the one before it.

@@ -6,11 +6,14 @@ use super::{
     error::{Code, Error},
     extract::{Ask, Body, Segment, after, limit, page},
 };
-use crate::store::{audit, tokens};
+use crate::store::{
+    audit::{self, VerifyError},
+    tokens,
+};
 use axum::{Json, extract::State};
 use http::StatusCode;
 use std::sync::Arc;
-use windlass_types::api::{AuditEntry, NewToken, Page, PageQuery, Token, WhoAmI};
+use windlass_types::api::{AuditEntry, AuditHead, NewToken, Page, PageQuery, Token, WhoAmI};
 
 /// Characters of the name of a token at most.
 const MAX_NAME: usize = 100;
@@ -83,4 +86,15 @@ pub async fn audit(
     let limit = limit(&query)?;
     let items = audit::page(&shared.context.store, after(&query)?, limit + 1).await?;
     Ok(page(items, limit, |entry: &AuditEntry| entry.seq.to_string()))
+}
+
+/// Walk the whole audit log, and check that nothing in it was changed or taken out.
+#[utoipa::path(get, path = "/api/v1/audit/verify", tag = "access", responses((status = 200, body = AuditHead)))]
+pub async fn verify_audit(State(shared): State<Arc<Shared>>) -> Result<Json<AuditHead>, Error> {
+    match audit::verify(&shared.context.store).await {
+        Ok(head) => Ok(Json(head)),
+        Err(VerifyError::Store(error)) => Err(error.into()),
+        Err(broken) => Err(Error::new(Code::AuditBroken, broken.to_string())
+            .hint("compare with a backup of the database; what comes after that entry proves nothing")),
+    }
 }

@@ -96,6 +96,7 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::POST, "/api/v1/tokens", AtLeast(Admin)),
         (Method::DELETE, "/api/v1/tokens/{id}", AtLeast(Admin)),
         (Method::GET, "/api/v1/audit", AtLeast(Admin)),
+        (Method::GET, "/api/v1/audit/verify", AtLeast(Admin)),
     ]
 };
 

@@ -99,6 +99,8 @@ codes! {
     BlobsUnavailable = "blobs_unavailable", SERVICE_UNAVAILABLE;
     /// No master leads, or the one that does can't be reached.
     NoLeader = "no_leader", SERVICE_UNAVAILABLE;
+    /// The audit log is not what was written.
+    AuditBroken = "audit_broken", CONFLICT;
     /// The database failed.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
 }

@@ -133,6 +133,7 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(access::audit))
+        .routes(routes!(access::verify_audit))
         .routes(routes!(health::openapi))
         .split_for_parts();
     complete(&mut openapi);

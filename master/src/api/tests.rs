@@ -480,6 +480,25 @@ async fn the_audit_log_is_for_admins_and_comes_in_pages() {
     assert_eq!(second["items"][0]["action"], "token.create");
 }
 
+#[tokio::test]
+async fn an_audit_log_that_was_changed_is_told() {
+    let api = Api::new().await;
+    let verify = async || api.call(&api.admin, Method::GET, "/audit/verify", Value::Null).await;
+    let newest = api.call(&api.admin, Method::GET, "/audit?limit=1", Value::Null).await.1["items"][0].clone();
+    let (status, head) = verify().await;
+    assert_eq!((status, &head["seq"], &head["hash"]), (StatusCode::OK, &newest["seq"], &newest["hash"]));
+    let changed = api.grid.store.write::<(), crate::store::StoreError, _>(|c| {
+        Box::pin(async move {
+            sqlx::query("UPDATE audit SET actor = 'nobody' WHERE seq = 2").execute(c).await?;
+            Ok(())
+        })
+    });
+    changed.await.unwrap();
+    let (status, error) = verify().await;
+    assert_eq!((status, &error["code"]), (StatusCode::CONFLICT, &json!("audit_broken")));
+    assert!(error["message"].as_str().unwrap().contains("entry 2"), "{error}");
+}
+
 /// Frozen text beside the code: `WINDLASS_UPDATE=1 cargo test -p windlass-master` writes it anew.
 fn frozen(path: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);

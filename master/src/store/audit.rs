@@ -13,7 +13,10 @@ use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
-use windlass_types::{Digest, api::AuditEntry};
+use windlass_types::{
+    Digest,
+    api::{AuditEntry, AuditHead},
+};
 
 /// An entry to append.
 #[derive(Debug, Clone)]
@@ -138,14 +141,6 @@ pub async fn page(store: &Store, before: Option<i64>, limit: u32) -> Result<Vec<
         .collect()
 }
 
-/// The newest entry of a good chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// Its number, which is the number of entries; 0 for an empty log.
-    pub seq: i64,
-    pub hash: Digest,
-}
-
 /// Why a log can't be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -165,8 +160,8 @@ pub enum VerifyError {
 ///
 /// # Errors
 /// With the first entry that does not fit.
-pub async fn verify(store: &Store) -> Result<Head, VerifyError> {
-    let mut head = Head { seq: 0, hash: GENESIS.into() };
+pub async fn verify(store: &Store) -> Result<AuditHead, VerifyError> {
+    let mut head = AuditHead { seq: 0, hash: GENESIS.into() };
     let mut rows = sqlx::query("SELECT * FROM audit ORDER BY seq").fetch(store.readers());
     while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
         let (link, hash) = Link::read(&row)?;
@@ -176,7 +171,7 @@ pub async fn verify(store: &Store) -> Result<Head, VerifyError> {
         if link.hash(head.hash) != hash {
             return Err(VerifyError::Broken { seq: link.seq });
         }
-        head = Head { seq: link.seq, hash };
+        head = AuditHead { seq: link.seq, hash };
     }
     Ok(head)
 }
