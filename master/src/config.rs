@@ -44,6 +44,9 @@ pub struct Config {
     /// Names and addresses that hosts and operators use for this master; they go into its certificate.
     #[serde(default = "default_server_names")]
     pub server_names: Vec<String>,
+    /// `host:port` by which other masters reach `listen.peer`; that address itself unless told.
+    #[serde(default)]
+    pub peer_address: Option<String>,
     /// How often master and host tell each other that they live, in milliseconds. Three missing
     /// ones make a node offline.
     #[serde(default = "default_heartbeat_ms")]
@@ -231,6 +234,7 @@ impl Config {
             data_dir: data_dir.into(),
             listen: Listen::default(),
             server_names: default_server_names(),
+            peer_address: None,
             heartbeat_ms: default_heartbeat_ms(),
             certificate_ttl: default_certificate_ttl(),
             enroll: EnrollLimits::default(),
@@ -258,8 +262,21 @@ impl Config {
         if self.enroll.requests_per_second == 0 || self.enroll.burst == 0 {
             return bad("enroll", "a rate of zero would keep every host out");
         }
-        if self.listen.peer.is_some() && !self.several() {
-            return bad("listen.peer", "it is for several masters, which take a database on PostgreSQL");
+        if let Some(address) = &self.peer_address {
+            if self.listen.peer.is_none() {
+                return bad("peer_address", "it says where `listen.peer` is reached, and there is none");
+            }
+            let port = address.rsplit_once(':').and_then(|(host, port)| {
+                port.parse::<u16>().ok().filter(|port| *port != 0 && !host.is_empty())
+            });
+            if port.is_none() {
+                return bad("peer_address", "expected `host:port`, such as `master-1.example:7403`");
+            }
+        } else if self.listen.peer.is_some_and(|address| address.ip().is_unspecified()) {
+            return bad(
+                "peer_address",
+                "needed, since `listen.peer` is every address of this machine and not one",
+            );
         }
         let blobs = &self.blobs;
         if blobs.url.as_deref().is_some_and(|url| !url.starts_with("s3://")) {
@@ -283,7 +300,12 @@ impl Config {
 
     /// Whether other masters may share the database.
     pub fn several(&self) -> bool {
-        false
+        self.listen.peer.is_some()
+    }
+
+    /// `host:port` where other masters reach this one, if there may be some.
+    pub fn peer_address(&self) -> Option<String> {
+        self.peer_address.clone().or_else(|| self.listen.peer.map(|address| address.to_string()))
     }
 
     /// The database file.

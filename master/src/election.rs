@@ -1,12 +1,35 @@
-//! Who leads, as this master sees it.
+//! Who leads, and how this master comes to.
+//!
+//! A master that is alone on its database (no `listen.peer`) takes the lead when it starts, whoever had
+//! it. If somebody starts another one beside it, that one leads, and this one ends: two that take the
+//! lead from each other all the time would be worse than one.
+//!
+//! Of several, the one that leads renews the lease each second ([`RENEW`]); when it could not for four
+//! ([`LOST`]) it leads no more, by its own clock. The others take the lead when it has stood still for
+//! five ([`TAKE_OVER`]). So in the ordinary case the old leader has ended before the new one begins. Where
+//! it has not, since it was paused, nothing rests on clocks: the store refuses its writes, and hosts
+//! leave it for its lower epoch.
 
-use crate::front::Leader;
-use std::sync::Arc;
-use tokio::sync::watch;
+use crate::{
+    front::Leader,
+    store::{
+        Store, StoreError,
+        lease::{self, Candidate, Lease},
+    },
+};
+use sqlx::SqliteConnection;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+/// Between two renewals, and two looks at them.
+const RENEW: Duration = Duration::from_secs(1);
+/// Without a renewal for so long this master leads no more.
+const LOST: Duration = Duration::from_secs(4);
+/// A lease that was not renewed for so long is taken over.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
 /// Where this master stands.
-#[expect(dead_code, reason = "a master alone on its database neither follows nor waits")]
 #[derive(Debug, Clone)]
 pub(crate) enum Standing {
     /// It leads, until `over` is cancelled.
@@ -15,26 +38,182 @@ pub(crate) enum Standing {
     Following(Leader),
     /// Nobody does, as far as this one knows; why.
     Nobody(Arc<str>),
+    /// This master must not go on; why.
+    Refused(Arc<str>),
 }
 
 /// Takes part, for the life of the process.
 #[derive(Debug)]
 pub(crate) struct Election {
-    standing: watch::Sender<Standing>,
+    standing: watch::Receiver<Standing>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Election {
-    /// The only master of its database leads from its start to its end.
-    pub fn alone(epoch: u64) -> Self {
-        let over = CancellationToken::new();
-        Election { standing: watch::Sender::new(Standing::Leading { epoch, over }) }
+    /// Take part. With `several` there may be other masters.
+    pub fn begin(store: Store, me: Candidate, several: bool) -> Self {
+        let (standing, receiver) = watch::channel(Standing::Nobody("this master has just started".into()));
+        let stop = CancellationToken::new();
+        let runner = Runner { store, me, several, standing, connection: None, seen: None };
+        Election { standing: receiver, task: tokio::spawn(runner.run(stop.clone())), stop }
     }
 
     /// The standing as it changes.
     pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+        self.standing.clone()
     }
 
     /// The leading part has ended in order: another master may lead at once.
-    pub async fn end(self) {}
+    pub async fn end(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+struct Runner {
+    store: Store,
+    me: Candidate,
+    several: bool,
+    standing: watch::Sender<Standing>,
+    /// Not the writer's: a renewal must not wait behind a thousand results.
+    connection: Option<SqliteConnection>,
+    /// The lease as it was seen, and since when it has looked like that.
+    seen: Option<(Lease, Instant)>,
+}
+
+impl Runner {
+    async fn run(mut self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(RENEW);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            match self.look().await {
+                Ok(Some((epoch, since))) => self.lead(epoch, since, &mut tick, &stop).await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot see who leads");
+                    self.connection = None;
+                    // How long the lease stands still can't be told while it can't be seen.
+                    self.seen = None;
+                    self.stand(Standing::Nobody("the database does not answer".into()));
+                }
+            }
+            if matches!(*self.standing.borrow(), Standing::Refused(_)) {
+                return;
+            }
+        }
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.standing.send_replace(standing);
+    }
+
+    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.store.connect().await?);
+        }
+        self.connection.as_mut().ok_or(StoreError::Closed)
+    }
+
+    /// Look at the lease, and take it if it is to be had. Gives back the epoch and when it began.
+    async fn look(&mut self) -> Result<Option<(u64, Instant)>, StoreError> {
+        let lease = tokio::time::timeout(LOST, lease::read(self.connection().await?))
+            .await
+            .map_err(|_| StoreError::Closed)??;
+        if let Some(lease) = &lease
+            && self.several
+            && lease.authority != self.me.authority
+        {
+            let why = format!(
+                "the masters of this database have the authority {}, and this one has {}: copy the folder `ca` \
+                 of another master (after a change of the authority, start one master without `listen.peer` once)",
+                lease.authority, self.me.authority
+            );
+            self.stand(Standing::Refused(why.into()));
+            return Ok(None);
+        }
+        let free = match (&lease, &self.seen) {
+            _ if !self.several => true,
+            (None, _) => true,
+            (Some(lease), _) if lease.master.is_none() => true,
+            (Some(lease), Some((seen, since))) if lease == seen => since.elapsed() >= TAKE_OVER,
+            _ => false,
+        };
+        if free {
+            let since = Instant::now();
+            let me = self.me.clone();
+            let taken = lease::take(self.connection().await?, lease.as_ref(), &me);
+            let taken = tokio::time::timeout(LOST, taken).await.map_err(|_| StoreError::Closed)??;
+            self.seen = None;
+            return Ok(taken.map(|epoch| (epoch, since)));
+        }
+        let Some(lease) = lease else { return Ok(None) };
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != lease) {
+            self.seen = Some((lease.clone(), Instant::now()));
+        }
+        if let Some(master) = lease.master {
+            let leader = Leader { master, epoch: lease.epoch, address: lease.address };
+            let new = !matches!(&*self.standing.borrow(), Standing::Following(known) if *known == leader);
+            if new {
+                self.stand(Standing::Following(leader));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lead, for as long as the lease can be renewed.
+    async fn lead(
+        &mut self,
+        epoch: u64,
+        mut renewed: Instant,
+        tick: &mut tokio::time::Interval,
+        stop: &CancellationToken,
+    ) {
+        let over = CancellationToken::new();
+        // However this ends, the term is over.
+        let _guard = over.clone().drop_guard();
+        self.stand(Standing::Leading { epoch, over });
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let begun = Instant::now();
+            match tokio::time::timeout_at(renewed + LOST, self.renew(epoch)).await {
+                Ok(Ok(true)) => renewed = begun,
+                Ok(Ok(false)) if self.several => {
+                    return self.stand(Standing::Nobody("another master has taken the lead".into()));
+                }
+                Ok(Ok(false)) => {
+                    let why = "another master was started on this database and leads now; for several at a \
+                               time, all of them need `listen.peer`";
+                    return self.stand(Standing::Refused(why.into()));
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the lease");
+                    self.connection = None;
+                }
+                Err(_) => self.connection = None,
+            }
+            // Alone, nobody takes it: the lead waits for the database.
+            if self.several && renewed.elapsed() >= LOST {
+                return self.stand(Standing::Nobody("the lease could not be renewed".into()));
+            }
+            if !self.several {
+                renewed = begun;
+            }
+        }
+        if let Ok(connection) = self.connection().await
+            && let Ok(Err(error)) = tokio::time::timeout(LOST, lease::give_up(connection, epoch)).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot give the lease up");
+        }
+    }
+
+    /// True while this master leads.
+    async fn renew(&mut self, epoch: u64) -> Result<bool, StoreError> {
+        let several = self.several;
+        let connection = self.connection().await?;
+        if several {
+            return lease::renew(connection, epoch).await;
+        }
+        // Nobody watches the beats, and a disk need not turn for them.
+        Ok(lease::read(connection).await?.is_some_and(|lease| lease.epoch == epoch))
+    }
 }

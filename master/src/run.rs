@@ -11,7 +11,7 @@ use crate::{
     front::{Door, Gate, Leader, Link, Role, Roles, health, peers},
     leading::Leading,
     session::{self, NodesOnly},
-    store::{Store, StoreError},
+    store::{Store, StoreError, lease::Candidate},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -83,6 +83,8 @@ pub enum RunError {
     },
     #[error("a part of the master ended by itself: {0}")]
     Ended(String),
+    #[error("this master must not lead: {0}")]
+    Refused(Arc<str>),
 }
 
 /// Everything that is under way gets so long to end after `shutdown`.
@@ -115,7 +117,18 @@ pub async fn run_with(
     let shutdown = shutdown.child_token();
     let _guard = shutdown.clone().drop_guard();
     let me = MasterId::new();
-    let election = Election::alone(1);
+    let candidate = Candidate {
+        master: me,
+        address: config.peer_address().unwrap_or_default(),
+        authority: authority.fingerprint(),
+    };
+    if config.several() && config.blobs.url.is_none() {
+        let folder = config.data_dir.join("blobs");
+        tracing::info!(folder = %folder.display(), "other masters have to see the same parts of bundles here");
+    }
+    let election = Election::begin(store.clone(), candidate, config.several());
+    // From here on nothing writes but the term that leads.
+    let store = store.for_term(0);
     let (role, roles) = watch::channel(Role::waiting("this master has just started"));
 
     let mut parts = JoinSet::new();
@@ -251,6 +264,7 @@ impl Terms {
                     self.role.send_replace(Role::Waiting(why));
                     self.next().await;
                 }
+                Standing::Refused(why) => return Err(RunError::Refused(why)),
             }
         }
         Ok(())
@@ -270,9 +284,17 @@ impl Terms {
     }
 
     async fn lead(&mut self, epoch: u64, over: CancellationToken) -> Result<(), RunError> {
-        let parts = (self.config.clone(), self.store.clone(), self.authority.clone());
-        let (config, store, authority) = parts;
-        let leading = Leading::begin(config, store, authority, epoch, &over).await?;
+        let (config, authority) = (self.config.clone(), self.authority.clone());
+        let store = self.store.for_term(epoch);
+        let leading = match Leading::begin(config, store, authority, epoch, &over).await {
+            Ok(leading) => leading,
+            // Lost before it had begun.
+            Err(error) if over.is_cancelled() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot lead");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         tracing::info!(epoch, "this master leads");
         self.begin(Role::Leading(leading.services.clone()));
         tokio::select! {

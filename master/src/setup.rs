@@ -141,6 +141,8 @@ api = "{api}"
 node = "{node}"
 # New hosts: gRPC over TLS.
 enroll = "{enroll}"
+# Other masters on the same database, if there are to be some: docs/several-masters.md.
+# peer = "127.0.0.1:7403"
 
 [store]
 # "power": a commit survives a loss of power. "process": only the end of the process, and is faster on slow disks.

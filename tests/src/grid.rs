@@ -24,6 +24,8 @@ pub struct GridOptions {
     pub plugins: Vec<String>,
     /// How often master and hosts tell each other that they live.
     pub heartbeat_ms: u32,
+    /// Lines for the end of the master's configuration, which is its table `[listen]`.
+    pub master_listen: String,
     /// Lines for the top of each host's configuration.
     pub host_config: String,
     /// Lines for the end of each host's configuration: tables.
@@ -44,6 +46,7 @@ impl Default for GridOptions {
             hosts: vec!["n1".into()],
             plugins: vec!["monitor".into()],
             heartbeat_ms: 500,
+            master_listen: String::new(),
             host_config: String::new(),
             host_tables: String::new(),
             trust: None,
@@ -170,8 +173,8 @@ impl Grid {
     fn master_config_text(&self) -> String {
         let [api, node, enroll] = self.ports;
         format!(
-            "data_dir = \"master\"\nheartbeat_ms = {}\n\n[listen]\napi = \"127.0.0.1:{api}\"\nnode = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"\n",
-            self.options.heartbeat_ms
+            "data_dir = \"master\"\nheartbeat_ms = {}\n\n[listen]\napi = \"127.0.0.1:{api}\"\nnode = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"\n{}",
+            self.options.heartbeat_ms, self.options.master_listen
         )
     }
 
@@ -406,7 +409,10 @@ impl Grid {
 
 /// Three ports nobody listens on. Another process may take one before we do: then the start fails
 /// with a clear message.
-fn free_ports() -> Result<[u16; 3]> {
+///
+/// # Errors
+/// If there are none.
+pub fn free_ports() -> Result<[u16; 3]> {
     let listeners = [
         TcpListener::bind("127.0.0.1:0")?,
         TcpListener::bind("127.0.0.1:0")?,

@@ -5,11 +5,16 @@
 //! that arrive together cost one wait for the disk instead of a thousand, a write never meets
 //! "database is locked", and the caller may tell the world as soon as [`Store::write`] returns.
 //! Each write has its own savepoint: one that fails takes none of its neighbours with it.
+//!
+//! A write belongs to a term ([`Store::for_term`]). Each transaction begins with a look at who leads, and
+//! a write of a term that is over is refused unseen: a master that was paused in the middle of something
+//! can't write when it wakes up, whatever it believes.
 
 pub mod audit;
 pub(crate) mod bundles;
 pub(crate) mod deployments;
 pub mod jobs;
+pub mod lease;
 pub mod nodes;
 pub mod tokens;
 
@@ -37,6 +42,9 @@ pub enum StoreError {
     /// Another write of the same group could not be committed, or the store is closing.
     #[error("the database is closed or cannot commit")]
     Closed,
+    /// The write belongs to a term that is over.
+    #[error("this master does not lead any more")]
+    NotLeading,
 }
 
 impl StoreError {
@@ -56,7 +64,8 @@ const QUEUE: usize = 1024;
 const GROUP: usize = 256;
 const READERS: u32 = 4;
 
-type Work = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Done> + Send>;
+/// Without a connection it is refused.
+type Work = Box<dyn for<'c> FnOnce(Option<&'c mut SqliteConnection>) -> BoxFuture<'c, Done> + Send>;
 /// Whether to keep what was written, and how to answer after the commit (true) or its failure.
 type Done = (bool, Box<dyn FnOnce(bool) + Send>);
 
@@ -64,7 +73,10 @@ type Done = (bool, Box<dyn FnOnce(bool) + Send>);
 #[derive(Clone)]
 pub struct Store {
     readers: SqlitePool,
-    writer: mpsc::Sender<Work>,
+    writer: mpsc::Sender<(Option<u64>, Work)>,
+    options: SqliteConnectOptions,
+    /// Whose writes these are; none is asked where no master runs.
+    term: Option<u64>,
 }
 
 impl std::fmt::Debug for Store {
@@ -94,11 +106,25 @@ impl Store {
         sqlx::migrate!().run(&mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).read_only(true))
+            .connect_with(options.clone().create_if_missing(false).read_only(true))
             .await?;
         let (writer, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_loop(connection, queue));
-        Ok(Store { readers, writer })
+        Ok(Store { readers, writer, options, term: None })
+    }
+
+    /// The same database for the term of this epoch: once that is over, every write is refused.
+    #[must_use]
+    pub fn for_term(&self, epoch: u64) -> Self {
+        Store { term: Some(epoch), ..self.clone() }
+    }
+
+    /// One more connection, for what must not wait behind the writes.
+    ///
+    /// # Errors
+    /// If there can't be one.
+    pub async fn connect(&self) -> Result<SqliteConnection, StoreError> {
+        Ok(SqliteConnection::connect_with(&self.options).await?)
     }
 
     /// Connections for reading. They see everything that a finished [`Store::write`] wrote.
@@ -118,9 +144,12 @@ impl Store {
     {
         let (answer, answered) = oneshot::channel();
         let work: Work = Box::new(move |connection| {
-            let running = work(connection);
+            let running = connection.map(work);
             Box::pin(async move {
-                let result = running.await;
+                let result = match running {
+                    Some(running) => running.await,
+                    None => Err(StoreError::NotLeading.into()),
+                };
                 let keep = result.is_ok();
                 let reply: Box<dyn FnOnce(bool) + Send> = Box::new(move |committed| {
                     let result = if keep && !committed { Err(StoreError::Closed.into()) } else { result };
@@ -130,13 +159,13 @@ impl Store {
                 (keep, reply)
             })
         });
-        self.writer.send(work).await.map_err(|_| StoreError::Closed)?;
+        self.writer.send((self.term, work)).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
 
 /// Ends when the last [`Store`] is dropped.
-async fn write_loop(mut connection: SqliteConnection, mut queue: mpsc::Receiver<Work>) {
+async fn write_loop(mut connection: SqliteConnection, mut queue: mpsc::Receiver<(Option<u64>, Work)>) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
         let mut replies = Vec::with_capacity(group.len());
@@ -156,13 +185,19 @@ async fn write_loop(mut connection: SqliteConnection, mut queue: mpsc::Receiver<
 
 async fn write_group(
     connection: &mut SqliteConnection,
-    group: impl Iterator<Item = Work>,
+    group: impl Iterator<Item = (Option<u64>, Work)>,
     replies: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    for work in group {
+    let epoch = lease::leads(&mut *connection).await?;
+    for (term, work) in group {
+        if term.is_some_and(|term| term != epoch) {
+            let (_, reply) = work(None).await;
+            replies.push(reply);
+            continue;
+        }
         sqlx::query("SAVEPOINT one").execute(&mut *connection).await?;
-        let (keep, reply) = work(&mut *connection).await;
+        let (keep, reply) = work(Some(&mut *connection)).await;
         replies.push(reply);
         if !keep {
             sqlx::query("ROLLBACK TO one").execute(&mut *connection).await?;

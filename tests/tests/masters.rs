@@ -1,0 +1,215 @@
+//! Two masters on one database: whoever dies, the grid goes on, and nothing happens twice.
+
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{path::PathBuf, process::Command};
+use windlass_tests::{Binaries, Daemon, Grid, GridOptions, Output, grid::free_ports, until};
+
+/// The first master, which leads at the begin, with a host; and a second one, with another host.
+struct Pair {
+    grid: Grid,
+    second: Option<Daemon>,
+    second_ports: [u16; 3],
+    dir: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ([peer, other_peer, _], second_ports) = (free_ports().unwrap(), free_ports().unwrap());
+        let [_, node, enroll] = second_ports;
+        let options = GridOptions {
+            hosts: vec!["n1".into()],
+            plugins: vec!["torture".into(), "monitor".into()],
+            master_listen: format!("peer = \"127.0.0.1:{peer}\"\n"),
+            host_tables: format!(
+                "[[masters]]\nnodes = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"\n"
+            ),
+            ..GridOptions::default()
+        };
+        let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+        // The same data folder: authority, database and blobs.
+        let first = std::fs::read_to_string(dir.path().join("master.toml")).unwrap();
+        let ports = grid.ports().into_iter().zip(second_ports).chain([(peer, other_peer)]);
+        let text = ports.fold(first, |text, (of_first, port)| {
+            text.replace(&format!("127.0.0.1:{of_first}"), &format!("127.0.0.1:{port}"))
+        });
+        std::fs::write(dir.path().join("second.toml"), text).unwrap();
+        let mut pair = Pair { grid, second: None, second_ports, dir };
+        pair.start_second();
+        // This host asks the second master first.
+        pair.grid.prepare_host("n2").unwrap();
+        let config = std::fs::read_to_string(pair.grid.host_config("n2")).unwrap();
+        let tables: Vec<&str> = config.split("[[masters]]").collect();
+        let [rest, of_first, of_second] = tables[..] else { panic!("two masters in:\n{config}") };
+        let config = format!("{rest}[[masters]]{of_second}\n[[masters]]{of_first}");
+        std::fs::write(pair.grid.host_config("n2"), config).unwrap();
+        pair.grid.restart_host("n2").unwrap();
+        pair.grid.accept("n2").unwrap();
+        pair.grid.wait_online("n2");
+        assert!(pair.host_log("n2").contains(&format!("connected to 127.0.0.1:{node}")));
+        pair
+    }
+
+    fn start_second(&mut self) {
+        let mut command = Command::new(self.grid.binaries().program("windlass-master"));
+        command.arg("run").arg("--config").arg(self.dir.path().join("second.toml"));
+        self.second = Some(Daemon::start(command, &self.dir.path().join("second.log")).unwrap());
+    }
+
+    fn host_log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.grid.host_dir(name).join("host.log")).unwrap()
+    }
+
+    /// The command line, at the second master.
+    fn second(&self, args: &[&str]) -> Output {
+        let url = format!("https://127.0.0.1:{}", self.second_ports[0]);
+        let output = self.grid.windlass_command().env("WINDLASS_URL", url).args(args).output().unwrap();
+        Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    fn wait_online_at_second(&self, name: &str) {
+        until(&format!("{name} is online for the second master"), || {
+            let output = self.second(&["nodes", "show", name, "-o", "json"]);
+            (output.code == 0 && output.json()["online"] == true).then_some(())
+        });
+    }
+
+    /// The outcomes of a job as the second master tells them, once all are there.
+    fn outcomes_at_second(&self, id: &str, nodes: usize) -> Vec<String> {
+        until("the job has ended", || {
+            let output = self.second(&["jobs", "show", id, "-o", "json"]);
+            outcomes(&output, nodes)
+        })
+    }
+}
+
+fn outcomes(output: &Output, nodes: usize) -> Option<Vec<String>> {
+    if output.code != 0 {
+        return None;
+    }
+    let job = output.json();
+    let results = job["results"].as_array().cloned().unwrap_or_default();
+    let done = results.len() == nodes && results.iter().all(|node| node["state"] == "done");
+    let word = |node: &Value| node["outcome"]["status"].as_str().unwrap_or_default().to_owned();
+    done.then(|| results.iter().map(word).collect())
+}
+
+/// A path in the folder that the torture plugin may write to; each node adds its name. Removed on drop.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        std::fs::create_dir_all("/tmp/windlass-torture").unwrap();
+        let scratch = Scratch(PathBuf::from(format!("/tmp/windlass-torture/{name}-{}", std::process::id())));
+        scratch.remove();
+        scratch
+    }
+    fn files(&self) -> [PathBuf; 2] {
+        ["n1", "n2"].map(|node| PathBuf::from(format!("{}.{node}", self.0.display())))
+    }
+    /// How often each node made the change.
+    fn lines(&self) -> [usize; 2] {
+        self.files().map(|file| std::fs::read_to_string(file).unwrap_or_default().lines().count())
+    }
+    fn remove(&self) {
+        for file in self.files() {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Submit a change of some seconds on all nodes, and leave. It is under way when this returns.
+fn append(pair: &Pair, file: &Scratch, seconds: u32, at: impl Fn(&Pair, &[&str]) -> Output) -> String {
+    let (path, seconds) = (format!("path={}", file.0.display()), format!("seconds={seconds}"));
+    let args = ["run", "torture.act.mark", "--on", "n*", &path, "line=x", &seconds, "--detach", "-o", "json"];
+    let job = at(pair, &args).expect(0).json();
+    let id = job["id"].as_str().or(job["job"]["id"].as_str()).expect("a job has an id").to_owned();
+    until("the change is made on both nodes", || (file.lines() == [1, 1]).then_some(()));
+    id
+}
+
+#[test]
+fn a_job_reaches_the_hosts_of_both_masters_from_either() {
+    let pair = Pair::start();
+    for output in [
+        pair.grid.windlass(&["run", "monitor.system.read", "--on", "n*", "-o", "json"]),
+        pair.second(&["run", "monitor.system.read", "--on", "n*", "-o", "json"]),
+    ] {
+        output.expect(0);
+    }
+    // Whoever follows gives the lead back in order: nobody has to wait for a lease to end.
+    let mut pair = pair;
+    assert!(pair.grid.take_master().terminate().unwrap().success());
+    pair.wait_online_at_second("n1");
+    pair.wait_online_at_second("n2");
+    pair.second(&["run", "monitor.system.read", "--on", "n*"]).expect(0);
+    pair.second(&["audit", "verify"]).expect(0);
+}
+
+#[test]
+fn the_leader_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
+    let mut pair = Pair::start();
+    let file = Scratch::new("leader-kill");
+    let id = append(&pair, &file, 3, |pair, args| pair.grid.windlass(args));
+    pair.grid.take_master().kill().unwrap();
+    assert_eq!(pair.outcomes_at_second(&id, 2), ["succeeded", "succeeded"]);
+    assert_eq!(file.lines(), [1, 1], "each change was made once");
+    pair.wait_online_at_second("n1");
+    // The dead one comes back as a follower, and its hosts need not move.
+    pair.grid.restart_master().unwrap();
+    pair.grid.windlass(&["run", "monitor.system.read", "--on", "n*"]).expect(0);
+    assert!(pair.grid.master().log().contains("this master follows"));
+}
+
+#[test]
+fn a_follower_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
+    let mut pair = Pair::start();
+    let file = Scratch::new("follower-kill");
+    let id = append(&pair, &file, 2, Pair::second);
+    pair.second.take().unwrap().kill().unwrap();
+    let ended =
+        until("the job has ended", || outcomes(&pair.grid.windlass(&["jobs", "show", &id, "-o", "json"]), 2));
+    assert_eq!(ended, ["succeeded", "succeeded"]);
+    assert_eq!(file.lines(), [1, 1], "each change was made once");
+    pair.grid.wait_online("n2");
+    let [_, node, _] = pair.grid.ports();
+    assert!(pair.host_log("n2").contains(&format!("connected to 127.0.0.1:{node}")), "it has moved");
+}
+
+#[test]
+fn a_leader_that_was_paused_can_write_nothing_when_it_wakes_up() {
+    let mut pair = Pair::start();
+    let file = Scratch::new("leader-pause");
+    let id = append(&pair, &file, 3, |pair, args| pair.grid.windlass(args));
+    pair.grid.master().signal(Signal::STOP).unwrap();
+    // Its host leaves it, and the job ends elsewhere.
+    assert_eq!(pair.outcomes_at_second(&id, 2), ["succeeded", "succeeded"]);
+    pair.wait_online_at_second("n1");
+    assert!(pair.host_log("n1").contains("has been silent for 1500 ms"), "three heartbeats of 500 ms");
+    // While it sleeps somebody asks it for a change, and its clients wait.
+    let path = format!("path={}", file.0.display());
+    let mut asked = pair.grid.windlass_command();
+    asked.args(["run", "torture.act.mark", "--on", "n*", &path, "line=x", "seconds=0", "-o", "json"]);
+    let asked = asked.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn();
+    let mut asked = asked.unwrap();
+    pair.grid.master().signal(Signal::CONT).unwrap();
+    let status = asked.wait().unwrap();
+    until("it knows", || pair.grid.master().log().contains("this master follows").then_some(()));
+    // Either it was refused or the new leader did it: never half, and never twice.
+    let lines = file.lines();
+    assert_eq!(lines, if status.success() { [2, 2] } else { [1, 1] }, "{status}");
+    pair.grid.windlass(&["run", "monitor.system.read", "--on", "n*"]).expect(0);
+    assert_eq!(pair.outcomes_at_second(&id, 2), ["succeeded", "succeeded"], "nobody wrote over them");
+    pair.second(&["audit", "verify"]).expect(0);
+}
