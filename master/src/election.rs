@@ -217,3 +217,92 @@ impl Runner {
         Ok(lease::read(connection).await?.is_some_and(|lease| lease.epoch == epoch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Durability, testing::soon};
+    use windlass_types::{Fingerprint, MasterId};
+
+    async fn database() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("db"), Durability::Process).await.unwrap();
+        (dir, store)
+    }
+
+    fn candidate(authority: &str) -> Candidate {
+        let authority = Fingerprint::of(authority.as_bytes());
+        Candidate { master: MasterId::new(), address: "127.0.0.1:1".into(), authority }
+    }
+
+    async fn until(election: &Election, is: impl Fn(&Standing) -> bool) -> Standing {
+        let mut standing = election.standing();
+        soon("another standing", standing.wait_for(is)).await.unwrap().clone()
+    }
+
+    fn leads(standing: &Standing) -> bool {
+        matches!(standing, Standing::Leading { .. })
+    }
+
+    #[tokio::test]
+    async fn the_lead_is_handed_over_when_a_master_ends_in_order() {
+        let (_dir, store) = database().await;
+        let me = candidate("one");
+        let first = Election::begin(store.clone(), me.clone(), true);
+        let Standing::Leading { epoch, over } = until(&first, leads).await else { unreachable!() };
+        let second = Election::begin(store.clone(), candidate("one"), true);
+        let following = until(&second, |standing| matches!(standing, Standing::Following(_))).await;
+        let Standing::Following(leader) = following else { unreachable!() };
+        assert_eq!((leader.master, leader.epoch, leader.address), (me.master, epoch, me.address));
+        let begun = Instant::now();
+        first.end().await;
+        assert!(over.is_cancelled());
+        let Standing::Leading { epoch: next, .. } = until(&second, leads).await else { unreachable!() };
+        assert!(next > epoch);
+        assert!(begun.elapsed() < TAKE_OVER, "nobody waits for a lease that was given up");
+    }
+
+    #[tokio::test]
+    async fn a_leader_whose_lease_was_taken_ends_at_once() {
+        let (_dir, store) = database().await;
+        let first = Election::begin(store.clone(), candidate("one"), true);
+        let Standing::Leading { over, .. } = until(&first, leads).await else { unreachable!() };
+        let mut connection = store.connect().await.unwrap();
+        loop {
+            let seen = lease::read(&mut connection).await.unwrap();
+            if lease::take(&mut connection, seen.as_ref(), &candidate("one")).await.unwrap().is_some() {
+                break;
+            }
+        }
+        soon("the end of the term", over.cancelled()).await;
+        until(&first, |standing| matches!(standing, Standing::Following(_))).await;
+    }
+
+    #[tokio::test]
+    async fn of_two_that_want_to_be_alone_the_later_one_is() {
+        let (_dir, store) = database().await;
+        let first = Election::begin(store.clone(), candidate("one"), false);
+        let Standing::Leading { over, .. } = until(&first, leads).await else { unreachable!() };
+        let second = Election::begin(store.clone(), candidate("one"), false);
+        until(&second, leads).await;
+        soon("the end of the term", over.cancelled()).await;
+        let refused = until(&first, |standing| matches!(standing, Standing::Refused(_))).await;
+        assert!(format!("{refused:?}").contains("listen.peer"), "{refused:?}");
+        assert!(leads(&second.standing().borrow()), "and it stays so");
+    }
+
+    #[tokio::test]
+    async fn a_master_of_another_authority_takes_no_part() {
+        let (_dir, store) = database().await;
+        let first = Election::begin(store.clone(), candidate("one"), true);
+        until(&first, leads).await;
+        let other = Election::begin(store.clone(), candidate("another"), true);
+        let refused = until(&other, |standing| matches!(standing, Standing::Refused(_))).await;
+        assert!(format!("{refused:?}").contains("copy the folder `ca`"), "{refused:?}");
+        first.end().await;
+        // Not even when nobody leads; alone it may, since the authority may have been changed.
+        let other = Election::begin(store.clone(), candidate("another"), true);
+        until(&other, |standing| matches!(standing, Standing::Refused(_))).await;
+        until(&Election::begin(store, candidate("another"), false), leads).await;
+    }
+}

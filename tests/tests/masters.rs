@@ -148,6 +148,11 @@ fn a_job_reaches_the_hosts_of_both_masters_from_either() {
     ] {
         output.expect(0);
     }
+    // A stream of events, too, whichever door it takes.
+    let args = ["run", "torture.act.sleep", "--on", "n*", "seconds=1", "--detach", "-o", "json"];
+    let job = pair.grid.windlass(&args).expect(0).json();
+    let id = job["id"].as_str().or(job["job"]["id"].as_str()).expect("a job has an id");
+    pair.second(&["jobs", "watch", id]).expect(0);
     // Whoever follows gives the lead back in order: nobody has to wait for a lease to end.
     let mut pair = pair;
     assert!(pair.grid.take_master().terminate().unwrap().success());

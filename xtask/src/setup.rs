@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::Command;
 
 /// Programs the tests need, with the Debian package that brings each.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("zpool", "zfs-fuse"),
     // Its service is not used: tests start their own registry.
     ("docker-registry", "docker-registry"),
@@ -13,6 +13,7 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("clang", "clang"),
     ("wasm-ld", "lld"),
     ("npm", "npm"),
+    ("ip", "iproute2"),
 ];
 /// Debian packages without a program: what C plugins are compiled with.
 const LIBRARIES: [&str; 2] = ["wasi-libc", "libclang-rt-dev-wasm32"];

@@ -46,6 +46,10 @@ pub(crate) async fn serve(
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        // A door that loses its network resets all of its hosts' streams at once. The limits are against
+        // strangers, and nobody but masters gets here.
+        .max_pending_accept_reset_streams(STREAMS as usize)
+        .max_local_error_reset_streams(STREAMS as usize)
         .max_header_list_size(64 << 10)
         .initial_stream_window_size(link::STREAM_WINDOW)
         .initial_connection_window_size(link::CONNECTION_WINDOW)

@@ -366,3 +366,56 @@ async fn a_host_that_reads_nothing_holds_up_no_other() {
     assert!(matches!(quick.next().await, Kind::Run(_)));
     pair.until_online("deaf", false).await;
 }
+
+#[tokio::test]
+async fn many_hosts_come_and_go_at_once_over_one_connection() {
+    const HOSTS: usize = 120;
+    let pair = Pair::start(2000).await;
+    let mut hosts = Vec::new();
+    for number in 0..HOSTS {
+        hosts.push(pair.join(&format!("n{number}")).await);
+    }
+    let online = || pair.leading.fleet().nodes().iter().filter(|node| node.online()).count();
+    let until = async |number: usize| {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        soon("all hosts", async {
+            while online() != number {
+                tick.tick().await;
+            }
+        })
+        .await;
+    };
+    for _ in 0..3 {
+        let connecting = hosts.iter().map(|host| host.again());
+        let connecting = connecting.map(|host| tokio::spawn(async move { host.connect().await.unwrap() }));
+        let connections = futures_util::future::join_all(connecting.collect::<Vec<_>>()).await;
+        until(HOSTS).await;
+        drop(connections);
+        until(0).await;
+    }
+    assert!(pair.link.reaches().await);
+}
+
+#[tokio::test]
+async fn long_bodies_and_streams_go_through() {
+    let pair = Pair::start(2000).await;
+    let request = |method: Method, path: &str| {
+        Request::builder().method(method).uri(path).header("authorization", format!("Bearer {}", pair.token))
+    };
+    // The leader has read all of it, since it says what is wrong with it.
+    let chunks = (0..64).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 64 << 10]));
+    let body = Body::from_stream(tokio_stream::iter(chunks));
+    let reply = pair.send(request(Method::POST, "/api/v1/bundles").body(body).unwrap()).await;
+    let bytes = axum::body::to_bytes(reply.into_body(), 1 << 20).await.unwrap();
+    let error: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(error["code"], "bad_package", "{error}");
+    // Its limits hold at the door as well.
+    let body = Body::from(vec![b' '; 2 << 20]);
+    let reply = pair.send(request(Method::POST, "/api/v1/targets/resolve").body(body).unwrap()).await;
+    assert_eq!(reply.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // A body that is cut on the way is no whole one.
+    let broken = tokio_stream::iter([Ok(vec![b'{']), Err(std::io::Error::other("gone"))]);
+    let body = Body::from_stream(broken);
+    let reply = pair.send(request(Method::POST, "/api/v1/join-tokens").body(body).unwrap()).await;
+    assert!(!reply.status().is_success(), "{}", reply.status());
+}
