@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -32,6 +32,8 @@ pub struct GridOptions {
     pub host_tables: String,
     /// Trust file of every host: whose bundles it takes from the master.
     pub trust: Option<String>,
+    /// Where the master listens.
+    pub address: Ipv4Addr,
     /// Ports of the listeners for API, nodes and enrolment; free ones unless given.
     pub ports: Option<[u16; 3]>,
     /// Each host reaches its master over a line that can be cut ([`Grid::line`]).
@@ -50,6 +52,7 @@ impl Default for GridOptions {
             host_config: String::new(),
             host_tables: String::new(),
             trust: None,
+            address: Ipv4Addr::LOCALHOST,
             ports: None,
             lines: false,
             compile_cache: None,
@@ -148,7 +151,7 @@ impl Grid {
         };
         let ports = match options.ports {
             Some(ports) => ports,
-            None => free_ports()?,
+            None => free_ports(options.address)?,
         };
         let mut grid = Grid {
             token: word("wl_")?,
@@ -172,9 +175,9 @@ impl Grid {
 
     fn master_config_text(&self) -> String {
         let [api, node, enroll] = self.ports;
+        let GridOptions { address, heartbeat_ms, master_listen, .. } = &self.options;
         format!(
-            "data_dir = \"master\"\nheartbeat_ms = {}\n\n[listen]\napi = \"127.0.0.1:{api}\"\nnode = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"\n{}",
-            self.options.heartbeat_ms, self.options.master_listen
+            "data_dir = \"master\"\nheartbeat_ms = {heartbeat_ms}\nserver_names = [\"localhost\", \"{address}\"]\n\n[listen]\napi = \"{address}:{api}\"\nnode = \"{address}:{node}\"\nenroll = \"{address}:{enroll}\"\n{master_listen}"
         )
     }
 
@@ -215,8 +218,8 @@ impl Grid {
                 std::fs::copy(from.join(file), to.join(file))?;
             }
         }
-        let [_, node, enroll] = self.ports;
-        let node = self.lines.get(name).map_or(node, |line| line.address().port());
+        let ([_, node, enroll], address) = (self.ports, self.options.address);
+        let node = self.lines.get(name).map_or(SocketAddr::from((address, node)), Link::address);
         let mut text = format!("name = \"{name}\"\nca_fingerprint = \"{}\"\n", self.fingerprint);
         text += "state_dir = \"state\"\nplugins_dir = \"plugins\"\n";
         writeln!(text, "compile_helper = {:?}", self.binaries.program("windlass-compile"))?;
@@ -228,7 +231,7 @@ impl Grid {
             text += "trust_file = \"trust.toml\"\n";
         }
         text += &self.options.host_config;
-        writeln!(text, "\n[[masters]]\nnodes = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"")?;
+        writeln!(text, "\n[[masters]]\nnodes = \"{node}\"\nenroll = \"{address}:{enroll}\"")?;
         text += &self.options.host_tables;
         std::fs::write(self.host_config(name), text)?;
         Ok(())
@@ -343,7 +346,7 @@ impl Grid {
 
     /// Address of the API.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports[0])
+        format!("https://{}:{}", self.options.address, self.ports[0])
     }
 
     /// Ports of the listeners: API, nodes, enrolment.
@@ -412,11 +415,11 @@ impl Grid {
 ///
 /// # Errors
 /// If there are none.
-pub fn free_ports() -> Result<[u16; 3]> {
+pub fn free_ports(address: Ipv4Addr) -> Result<[u16; 3]> {
     let listeners = [
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind((address, 0))?,
+        TcpListener::bind((address, 0))?,
+        TcpListener::bind((address, 0))?,
     ];
     let mut ports = [0; 3];
     for (port, listener) in ports.iter_mut().zip(&listeners) {

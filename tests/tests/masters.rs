@@ -3,7 +3,10 @@
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{path::PathBuf, process::Command};
+use std::net::Ipv4Addr;
 use windlass_tests::{Binaries, Daemon, Grid, GridOptions, Output, grid::free_ports, until};
+
+const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// The first master, which leads at the begin, with a host; and a second one, with another host.
 struct Pair {
@@ -16,7 +19,7 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ([peer, other_peer, _], second_ports) = (free_ports().unwrap(), free_ports().unwrap());
+        let ([peer, other_peer, _], second_ports) = (free_ports(LOCAL).unwrap(), free_ports(LOCAL).unwrap());
         let [_, node, enroll] = second_ports;
         let options = GridOptions {
             hosts: vec!["n1".into()],

@@ -8,6 +8,7 @@ mod dev;
 mod exec;
 mod fuzz;
 mod plugins;
+mod salt;
 mod setup;
 mod test;
 

@@ -52,7 +52,19 @@ impl Api {
 
     /// Run an operation without arguments on every node that fits and wait for the end.
     pub async fn run(&self, operation: &str, on: &str, wait: Duration) -> Result<(Duration, Job)> {
-        let body = json!({ "operation": operation, "target": { "on": [on] } });
+        self.run_within(operation, on, None, wait).await
+    }
+
+    /// The same with a deadline.
+    pub async fn run_within(
+        &self,
+        operation: &str,
+        on: &str,
+        limit: Option<Duration>,
+        wait: Duration,
+    ) -> Result<(Duration, Job)> {
+        let deadline_ms = limit.map(|limit| limit.as_millis());
+        let body = json!({ "operation": operation, "target": { "on": [on] }, "deadline_ms": deadline_ms });
         let url = format!("{}/api/v1/jobs?wait_ms={}", self.url, wait.as_millis());
         let start = Instant::now();
         let job = self.send(self.client.post(url).json(&body)).await?.json().await?;

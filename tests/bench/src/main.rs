@@ -5,6 +5,7 @@ mod fleet;
 mod grid;
 mod report;
 mod runtime;
+mod salt;
 mod simulator;
 mod update;
 
@@ -46,6 +47,8 @@ enum What {
         #[arg(long, default_value_t = 1000)]
         hosts: usize,
     },
+    /// Windlass beside Salt
+    Salt(salt::Options),
 }
 
 fn main() -> Result<()> {
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
             }
             Some(What::Update { hosts }) => update::run(&binaries, hosts).await,
             Some(What::Fleet { hosts }) => fleet::run(binaries, hosts).await,
+            Some(What::Salt(options)) => salt::run(&binaries, &options).await,
             None => {
                 runtime::run(&binaries).await?;
                 grid::run(&binaries, 50, Duration::from_secs(10)).await?;
