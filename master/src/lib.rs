@@ -9,9 +9,10 @@
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
-//! [`setup`] makes a new data directory. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
+//! [`setup`] makes a new data directory, [`backup`] a copy of one. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
 
 pub mod api;
+pub mod backup;
 pub mod bundles;
 pub mod ca;
 pub mod catalog;

@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 use tokio_util::sync::CancellationToken;
-use windlass_master::{Config, Listeners, config::Listen, run_with, setup};
+use windlass_master::{Config, Listeners, backup, config::Listen, run_with, setup};
 
 /// Control plane of a Windlass grid.
 #[derive(Debug, Parser)]
@@ -22,7 +22,8 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   windlass-master init --data-dir /var/lib/windlass --server-name master.example.org
   windlass-master check --config /var/lib/windlass/master.toml
-  windlass-master run --config /var/lib/windlass/master.toml";
+  windlass-master run --config /var/lib/windlass/master.toml
+  windlass-master backup --config /var/lib/windlass/master.toml /backup/windlass-2026-11-23";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -45,6 +46,28 @@ WINDLASS_LOG sets what is logged, such as `info` (the default) or `windlass_mast
     #[command(after_help = "Example:
   windlass-master check --config /var/lib/windlass/master.toml")]
     Check(ConfigFile),
+    /// Copy all that this master is into a new directory; the master may run meanwhile.
+    ///
+    /// Database, authority with its key, configuration, and the parts of bundles unless an object store
+    /// has them. The copy is checked before it gets its name. It is a data directory of its own: put it
+    /// in the place of a lost one and start the master.
+    #[command(after_help = "Examples:
+  windlass-master backup --config /var/lib/windlass/master.toml /backup/windlass-2026-11-23
+
+Whoever reads the copy has the authority: keep it as safe as the data directory.")]
+    Backup(Backup),
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The directory to make
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +119,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Init(init) => runtime().and_then(|runtime| runtime.block_on(self::init(&init))),
         Command::Run(run) => runtime().and_then(|runtime| runtime.block_on(self::run(&run))),
+        Command::Backup(backup) => runtime().and_then(|runtime| runtime.block_on(self::backup(&backup))),
         Command::Check(file) => runtime().and_then(|runtime| runtime.block_on(check(&file.config))),
     };
     match done {
@@ -129,6 +153,29 @@ async fn init(init: &Init) -> anyhow::Result<()> {
             made.admin_token,
             made.config.display(),
         )?,
+    }
+    Ok(())
+}
+
+async fn backup(backup: &Backup) -> anyhow::Result<()> {
+    let config = Config::load(&backup.file.config)?;
+    let saved = backup::save(&config, &backup.file.config, &backup.dir).await?;
+    let mut out = std::io::stdout();
+    match backup.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&saved)?)?,
+        Output::Text => {
+            let blobs = match saved.blobs {
+                Some(blobs) => format!("{blobs} blobs"),
+                None => "no blobs: the object store has them".to_owned(),
+            };
+            writeln!(
+                out,
+                "saved into {}: {} KiB of database, {blobs}, {} entries of the audit log",
+                saved.dir.display(),
+                saved.database_bytes.div_ceil(1024),
+                saved.audit_entries,
+            )?;
+        }
     }
     Ok(())
 }
