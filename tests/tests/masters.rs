@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use std::{path::PathBuf, process::Command};
 use std::net::Ipv4Addr;
+use std::{path::PathBuf, process::Command};
 use windlass_tests::{Binaries, Daemon, Grid, GridOptions, Output, grid::free_ports, until};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
