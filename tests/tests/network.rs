@@ -88,8 +88,8 @@ fn a_cut_network_is_seen_within_three_heartbeats_on_both_sides() {
     for port in [node, enroll] {
         text = text.replace(&format!("127.0.0.1:{port}"), &format!("0.0.0.0:{port}"));
     }
-    let names = format!("server_names = [\"127.0.0.1\", \"{}\"]\n", network.master);
-    std::fs::write(&path, names + &text).unwrap();
+    text = text.replacen("server_names = [", &format!("server_names = [\"{}\", ", network.master), 1);
+    std::fs::write(&path, text).unwrap();
     grid.restart_master().unwrap();
 
     grid.prepare_host("n1").unwrap();
