@@ -99,6 +99,8 @@ impl ClientError {
         match self {
             ClientError::Unreachable { connected, .. } => *connected,
             ClientError::Silent { .. } | ClientError::Reply { .. } => true,
+            // A door of several masters that lost the leader on the way.
+            ClientError::Api { status, .. } => *status == 502,
             _ => false,
         }
     }

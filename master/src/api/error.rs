@@ -99,6 +99,8 @@ codes! {
     BlobsUnavailable = "blobs_unavailable", SERVICE_UNAVAILABLE;
     /// No master leads, or the one that does can't be reached.
     NoLeader = "no_leader", SERVICE_UNAVAILABLE;
+    /// The leading master was lost after it had got a request that changes something.
+    LeaderLost = "leader_lost", BAD_GATEWAY;
     /// The audit log is not what was written.
     AuditBroken = "audit_broken", CONFLICT;
     /// The database failed.
@@ -151,6 +153,9 @@ impl From<IdError> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::NotLeading) {
+            return Error::new(Code::NoLeader, "this master does not lead any more").hint("try again");
+        }
         // What went wrong with the database is for whoever runs the master.
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         Error::new(Code::StoreUnavailable, "the master's database failed; its log says why")

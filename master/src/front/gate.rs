@@ -56,6 +56,23 @@ impl Service<Request<Body>> for Gate {
 }
 
 impl Door {
+    /// The answer when the leader was lost after it was asked: it may have done it.
+    pub(super) fn lost(self, safe: bool, why: &str) -> Response {
+        match self {
+            // Hosts ask for nothing that must not happen twice.
+            _ if safe => self.nobody(why),
+            Door::Node | Door::Enroll => self.nobody(why),
+            Door::Api => Error::new(
+                Code::LeaderLost,
+                format!(
+                    "the leading master was lost before it answered ({why}): it may have done what was asked"
+                ),
+            )
+            .hint("look whether it has, such as with `windlass jobs list`, before you ask again")
+            .into_response(),
+        }
+    }
+
     /// The answer while nobody leads. Whoever asked may try again, and nothing has happened.
     pub(super) fn nobody(self, why: &str) -> Response {
         let message = format!("no master leads at the moment: {why}");

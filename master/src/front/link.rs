@@ -120,6 +120,7 @@ impl Link {
         let Some(peer) = head.extensions.remove::<PeerInfo>() else {
             return door.nobody("the connection has no peer");
         };
+        let safe = head.method.is_safe();
         let session = door == Door::Node && head.uri.path().ends_with("/Connect");
         head.extensions.clear();
         end_of_hop(&mut head.headers);
@@ -130,7 +131,7 @@ impl Link {
         let request = Request::from_parts(head, tonic::body::Body::new(body));
         let reply = tokio::select! {
             biased;
-            () = self.ended.cancelled() => return door.nobody("the leading master has changed"),
+            () = self.ended.cancelled() => return door.lost(safe, "another one leads now"),
             reply = self.call(channel, request) => reply,
         };
         match reply {
@@ -145,10 +146,18 @@ impl Link {
             Err(error) => {
                 tracing::debug!(leader = %self.leader.master, error = &error as &dyn std::error::Error,
                     "cannot reach the leading master");
-                door.nobody(&format!("master {} does not answer", self.leader.master))
+                door.lost(
+                    safe || never_sent(&error),
+                    &format!("master {} does not answer", self.leader.master),
+                )
             }
         }
     }
+}
+
+/// Whether there was no connection to send a request over.
+fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<tonic::ConnectError>())
 }
 
 /// Headers that are about one connection (RFC 9110, 7.6.1), and the name of this door.

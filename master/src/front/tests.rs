@@ -419,3 +419,40 @@ async fn long_bodies_and_streams_go_through() {
     let reply = pair.send(request(Method::POST, "/api/v1/join-tokens").body(body).unwrap()).await;
     assert!(!reply.status().is_success(), "{}", reply.status());
 }
+
+#[tokio::test]
+async fn what_the_leader_may_have_done_is_not_called_undone() {
+    let pair = Arc::new(Pair::start(2000).await);
+    let token = format!("Bearer {}", pair.token);
+    let post = Request::post("/api/v1/join-tokens").header("authorization", token);
+    let asked = tokio::spawn({
+        let pair = pair.clone();
+        let body = Body::from_stream(tokio_stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        async move { pair.send(post.body(body).unwrap()).await }
+    });
+    soon("it is under way", async {
+        while pair.link.carried() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    pair.link.end();
+    let reply = asked.await.unwrap();
+    assert_eq!(reply.status(), StatusCode::BAD_GATEWAY);
+    let bytes = axum::body::to_bytes(reply.into_body(), 1 << 20).await.unwrap();
+    let error: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(error["code"], "leader_lost", "{error}");
+    // Nor is what never got there called uncertain.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let (key, issued) = pair.authority.peer(MasterId::new()).unwrap();
+    let identity = ClientIdentity::new(&issued.chain_pem, &key).unwrap();
+    let leader = Leader { address: nobody, ..pair.leader.clone() };
+    let link = Link::new(leader, &pair.trust(), identity, Duration::from_secs(1)).await.unwrap();
+    pair.follows.send_replace(Role::Following(link));
+    let (_, error) = pair.call(Method::POST, "/api/v1/join-tokens", json!({})).await;
+    assert_eq!(error["code"], "no_leader", "{error}");
+    // What changes nothing may be asked again.
+    pair.follows.send_replace(Role::Following(pair.link.clone()));
+    let (status, error) = pair.call(Method::GET, "/api/v1/nodes", Value::Null).await;
+    assert_eq!((status, &error["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("no_leader")));
+}
