@@ -18,7 +18,10 @@ use crate::{
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
 use clap_complete::{ArgValueCompleter, Shell};
 use std::{path::PathBuf, time::Duration};
-use windlass_types::{Fingerprint, OperationName, PluginName, api};
+use windlass_types::{
+    Fingerprint, OperationName, PluginName,
+    api::{self, Batch},
+};
 
 /// Operate a grid of storage nodes from one point.
 ///
@@ -232,7 +235,9 @@ Examples:
   windlass run zfs.pool.status --on n1 pool=tank -o json
   windlass run zfs.dataset.list --label tier=hot --columns name,used_bytes
   windlass run zfs.pool.list --where 'node.facts.os == \"debian\" && !(\"maintenance\" in node.flags)'
-  windlass run zfs.pool.status --all --args '{\"pool\": \"tank\"}' --dry-run")]
+  windlass run zfs.pool.status --all --args '{\"pool\": \"tank\"}' --dry-run
+  windlass run samba.service.restart --label site=b --batch 25% --max-failures 1
+  windlass run monitor.system.read --all --one")]
 pub struct Run {
     /// Name of the operation.
     #[arg(value_name = "OPERATION", add = ArgValueCompleter::new(complete::operations))]
@@ -249,6 +254,20 @@ pub struct Run {
     /// When every node must have answered, counted from now. Unless told, the operation's own timeout and ten seconds.
     #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub timeout: Option<Duration>,
+    /// So many nodes at a time, or a share such as `25%`: the next has its turn when one has ended. Each has
+    /// the whole `--timeout` from its turn on.
+    #[arg(long, value_parser = plugins::batch, value_name = "COUNT|PERCENT")]
+    pub batch: Option<Batch>,
+    /// Stop when more nodes than this have ended without success; those that had no turn yet are refused
+    /// (`stopped`). 0 unless told.
+    #[arg(long, requires = "batch", value_name = "COUNT")]
+    pub max_failures: Option<u32>,
+    /// Only so many of the nodes, picked at random; those that are online first.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pick: Option<u32>,
+    /// Only one of the nodes: `--pick 1`.
+    #[arg(long, conflicts_with = "pick")]
+    pub one: bool,
     /// Do not wait: print the id of the job.
     #[arg(long, conflicts_with = "trace")]
     pub detach: bool,

@@ -107,6 +107,35 @@ fn a_node_that_is_down_is_never_a_success() {
 }
 
 #[test]
+fn a_batch_ends_where_too_many_have_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = GridOptions {
+        hosts: ["n1", "n2", "n3"].map(str::to_owned).into(),
+        plugins: vec!["torture".into()],
+        ..GridOptions::default()
+    };
+    let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+    // It fails on every node, so only the first one is touched.
+    let run = ["run", "torture.echo.fail", "message=no", "--all", "--batch", "1", "-o", "json"];
+    let stopped = grid.windlass(&run).expect(3).json();
+    assert_eq!(by_name(&stopped, "n1")["outcome"]["status"], "failed", "{stopped}");
+    for name in ["n2", "n3"] {
+        let outcome = &by_name(&stopped, name)["outcome"];
+        assert_eq!((&outcome["status"], &outcome["reason"]), (&"refused".into(), &"stopped".into()));
+    }
+    let more = grid.windlass(&[&run[..], &["--max-failures", "9"]].concat()).expect(3).json();
+    assert_eq!(more["job"]["outcomes"], serde_json::json!({ "failed": 3 }), "{more}");
+    let all = ["run", "torture.echo.nothing", "--all", "--batch", "50%", "-o", "json"];
+    let all = grid.windlass(&all).expect(0).json();
+    assert_eq!((&all["job"]["batch"], &all["job"]["outcomes"]["succeeded"]), (&2.into(), &3.into()));
+    let one =
+        grid.windlass(&["run", "torture.echo.nothing", "--all", "--one", "-o", "json"]).expect(0).json();
+    assert_eq!(one["results"].as_array().map(Vec::len), Some(1), "{one}");
+    let alone = grid.windlass(&["run", "torture.echo.nothing", "--all", "--max-failures", "1"]);
+    assert!(alone.code == 2 && alone.stderr.contains("--batch"), "{alone:#?}");
+}
+
+#[test]
 fn operations_describe_themselves() {
     let dir = tempfile::tempdir().unwrap();
     let options = GridOptions { plugins: vec!["zfs".into()], ..GridOptions::default() };

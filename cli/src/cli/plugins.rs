@@ -2,14 +2,17 @@
 
 mod values;
 
-pub use values::{Batch, BundleRef, PluginBundle, PluginOrBundle, Side};
+pub use values::{BundleRef, PluginBundle, PluginOrBundle, Side, batch};
 
 use super::{Consent, Target, duration};
 use crate::commands::complete;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use clap_complete::ArgValueCompleter;
 use std::{path::PathBuf, time::Duration};
-use windlass_types::{Effect, PluginName, api::bundles};
+use windlass_types::{
+    Effect, PluginName,
+    api::{Batch, bundles},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Plugins {
@@ -184,7 +187,7 @@ pub struct Deploy {
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
     pub canary: u32,
     /// Nodes at a time after that: a number, or a share of all; 0 for all at once.
-    #[arg(long, default_value = "0", value_name = "COUNT|PERCENT")]
+    #[arg(long, default_value = "0", value_parser = values::batch, value_name = "COUNT|PERCENT")]
     pub batch: Batch,
     /// How long the nodes of a step must stay healthy before the next one.
     #[arg(long, default_value = "5s", value_parser = duration::parse_or_none, value_name = "DURATION")]

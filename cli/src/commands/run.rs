@@ -42,6 +42,9 @@ pub async fn run(context: &Context, command: Run) -> Result<Exit> {
         target,
         dry_run: command.dry_run,
         deadline_ms: command.timeout.map(millis),
+        pick: command.pick.or(command.one.then_some(1)),
+        batch: command.batch,
+        max_failures: command.max_failures,
     };
     let mut interrupts = if command.detach { None } else { Some(Interrupts::new()?) };
     let wait = if command.detach { Duration::ZERO } else { QUICK };

@@ -287,6 +287,8 @@ pub fn jobs() -> Vec<Job> {
         deadline_ms: NOW_MS + 35_000,
         finished_ms: None,
         nodes: 3,
+        batch: None,
+        max_failures: None,
         outcomes: [(OutcomeKind::Succeeded, 1)].into(),
         results: None,
     };

@@ -89,6 +89,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::TooLate => "too late",
         Refusal::Draining => "draining",
         Refusal::PluginUnusable => "plugin unusable",
+        Refusal::Stopped => "stopped",
     }
 }
 

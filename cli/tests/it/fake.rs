@@ -473,6 +473,8 @@ impl Fake {
             deadline_ms: TIME_MS + 40_000,
             finished_ms: ended.then_some(TIME_MS + 50),
             nodes: u32::try_from(self.script.outcomes.len()).unwrap(),
+            batch: None,
+            max_failures: None,
             outcomes,
             results: None,
         }

@@ -277,9 +277,43 @@ pub struct NewJob {
     /// Record what would change instead of changing it.
     #[serde(default)]
     pub dry_run: bool,
-    /// When every node must have answered, counted from now; the operation's timeout and ten seconds unless told.
+    /// When every node must have answered, counted from now, or from its turn where there are batches; the
+    /// operation's timeout and ten seconds unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// So many of the nodes only, picked at random; those that are online first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pick: Option<u32>,
+    /// So many nodes at a time: the next one has its turn when one has its outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
+    /// With `batch`: when more nodes than this have ended without success, the others are refused
+    /// (`stopped`). 0 unless told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<u32>,
+}
+
+/// How many nodes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Batch {
+    /// So many.
+    Count(u32),
+    /// This share of the nodes, from 1 to 100; one node at least.
+    Percent(u32),
+}
+
+impl Batch {
+    /// So many of `nodes`.
+    pub fn of(self, nodes: usize) -> u32 {
+        match self {
+            Batch::Count(count) => count,
+            Batch::Percent(percent) => {
+                let share = (nodes as u64 * u64::from(percent)).div_ceil(100);
+                u32::try_from(share).unwrap_or(u32::MAX).max(1)
+            }
+        }
+    }
 }
 
 fn empty_object() -> Value {
@@ -316,6 +350,12 @@ pub struct Job {
     pub finished_ms: Option<i64>,
     /// Nodes in all.
     pub nodes: u32,
+    /// How many of them at a time; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
+    /// With `batch`: how many may end without success before the others are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_failures: Option<u32>,
     /// Nodes with an outcome, by kind.
     pub outcomes: BTreeMap<OutcomeKind, u32>,
     /// With `wait_ms`, when it ended in time and has 1,000 nodes at most: the nodes with their outcomes.

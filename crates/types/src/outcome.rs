@@ -218,4 +218,6 @@ pub enum Refusal {
     Draining,
     /// The plugin is on this node but could not be loaded.
     PluginUnusable,
+    /// Too many other nodes of the job had failed before it was this one's turn.
+    Stopped,
 }

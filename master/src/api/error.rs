@@ -63,6 +63,8 @@ codes! {
     /// The arguments do not fit the operation; `pointer` says where.
     BadArguments = "bad_arguments", BAD_REQUEST;
     BadDeadline = "bad_deadline", BAD_REQUEST;
+    /// `pick`, `batch` or `max_failures` can't be right.
+    BadBatch = "bad_batch", BAD_REQUEST;
     /// A part of the target can't be right.
     BadTarget = "bad_target", BAD_REQUEST;
     /// The expression of the target can't be right.
@@ -222,6 +224,7 @@ impl From<JobError> for Error {
             },
             JobError::Target(error) => error.into(),
             JobError::BadDeadline { .. } => Error::new(Code::BadDeadline, message),
+            JobError::BadBatch(_) => Error::new(Code::BadBatch, message),
             JobError::Planned { .. } => Error::new(Code::PlannedOperation, message),
             JobError::TooManyJobs { .. } => Error::new(Code::TooManyJobs, message),
             JobError::UnknownJob(_) => Error::new(Code::UnknownJob, message),

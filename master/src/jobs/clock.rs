@@ -1,13 +1,10 @@
 //! What time brings: deadlines, and the end of what is kept.
 
-use super::{Engine, part::Input};
+use super::Engine;
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// After its grace a job is looked at this often, until its outcomes are stored. Only a failing
-/// store makes it come to that.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How often to look for what need not be kept any more.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -27,20 +24,7 @@ pub(super) async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
             () = engine.timer.notified() => continue,
             () = due => {}
         }
-        let mut live = engine.live();
-        let now = Instant::now();
-        while live.timers.peek().is_some_and(|Reverse((when, _))| *when <= now) {
-            let Some(Reverse((_, id))) = live.timers.pop() else { break };
-            let Some(job) = live.jobs.get(&id) else { continue };
-            let grace = job.grace;
-            if now >= grace {
-                live.step_all(id, Input::Grace);
-                live.timers.push(Reverse((now + AGAIN, id)));
-            } else {
-                live.step_all(id, Input::Deadline);
-                live.timers.push(Reverse((grace, id)));
-            }
-        }
+        engine.live().tick(Instant::now());
     }
 }
 

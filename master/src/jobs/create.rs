@@ -3,8 +3,9 @@
 use super::{
     Engine, JobError,
     events::Events,
-    live::{LiveJob, Part},
+    live::{LiveJob, Part, Times},
     part::Input,
+    roll::Roll,
 };
 use crate::{
     store::{
@@ -14,12 +15,13 @@ use crate::{
     },
     targets::{self, TargetError},
 };
+use rand::seq::SliceRandom as _;
 use serde_json::json;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use windlass_types::{
-    JobId, OperationName, RequestId,
-    api::{Job, JobState, NewJob, OperationInfo, Target},
+    JobId, NodeId, OperationName, RequestId,
+    api::{Batch, Job, JobState, NewJob, OperationInfo, Target},
     json,
 };
 
@@ -81,7 +83,22 @@ impl Engine {
         if deadline == 0 || deadline > MAX_DEADLINE_MS {
             return Err(JobError::BadDeadline { given_ms: deadline, max_ms: MAX_DEADLINE_MS });
         }
-        let nodes = self.resolve(&new.target).await?;
+        let bad = |problem: &'static str| Err(JobError::BadBatch(problem));
+        match (new.pick, new.batch, new.max_failures) {
+            (Some(0), ..) => return bad("`pick` is 0: no node would be left"),
+            (_, Some(Batch::Count(0)), _) => return bad("a batch of 0 nodes never ends"),
+            (_, Some(Batch::Percent(percent)), _) if !(1..=100).contains(&percent) => {
+                return bad("a share of the nodes is from 1 to 100 percent");
+            }
+            (_, None, Some(_)) => {
+                return bad("without `batch` all nodes begin at once, so `max_failures` could stop none");
+            }
+            _ => {}
+        }
+        let mut nodes = self.resolve(&new.target).await?;
+        if let Some(pick) = new.pick {
+            nodes = picked(nodes, pick as usize, |node| self.nodes.online(node));
+        }
         let (running, open) = {
             let live = self.live();
             (live.jobs.len(), live.open())
@@ -90,8 +107,16 @@ impl Engine {
             return Err(JobError::TooManyJobs { running });
         }
 
-        let created_ms = crate::now_ms();
-        let deadline_at = Instant::now() + Duration::from_millis(deadline);
+        let (created_ms, begun) = (crate::now_ms(), Instant::now());
+        let batch = new.batch.map(|batch| batch.of(nodes.len()));
+        // With batches, how long it takes if every node takes all its time.
+        let rounds = batch.map_or(1, |batch| nodes.len().div_ceil(batch as usize).max(1) as u64);
+        let grace_ms = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
+        let whole = match rounds {
+            1 => deadline,
+            rounds => deadline.saturating_add(grace_ms).saturating_mul(rounds),
+        };
+        let max_failures = batch.map(|_| new.max_failures.unwrap_or_default());
         let job = Job {
             id: JobId::new(),
             operation: new.operation,
@@ -103,9 +128,11 @@ impl Engine {
             cancel_requested: false,
             created_by: actor.to_owned(),
             created_ms,
-            deadline_ms: created_ms.saturating_add(i64::try_from(deadline).unwrap_or(i64::MAX)),
+            deadline_ms: created_ms.saturating_add(i64::try_from(whole).unwrap_or(i64::MAX)),
             finished_ms: None,
             nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+            batch,
+            max_failures,
             outcomes: std::collections::BTreeMap::new(),
             results: None,
         };
@@ -126,7 +153,7 @@ impl Engine {
         self.store
             .write::<(), StoreError, _>(move |c| {
                 Box::pin(async move {
-                    rows::insert(c, &row, type_digest, &part_rows).await?;
+                    rows::insert(c, &row, type_digest, deadline, &part_rows).await?;
                     audit::append(c, &entry).await
                 })
             })
@@ -134,14 +161,27 @@ impl Engine {
         self.metrics.job_created();
 
         let (finished, receiver) = watch::channel(None);
+        let node_time = Duration::from_millis(deadline);
+        let deadline_at = begun + node_time;
+        let roll = batch
+            .map(|window| Roll { window: window as usize, max_failures: max_failures.unwrap_or_default() });
+        let times = match roll {
+            None => Some(Times { deadline: deadline_at, grace: deadline_at + self.options.grace }),
+            Some(_) => None,
+        };
         let live_job = LiveJob {
             args_json: job.args.to_string().into(),
             type_digest,
             cancel_requested: false,
-            deadline: deadline_at,
-            grace: deadline_at + self.options.grace,
+            node_time,
+            grace: self.options.grace,
+            roll,
+            timer: None,
             open: parts.len(),
-            parts: parts.into_iter().map(|part| Part::new(part.request, part.node, part.name)).collect(),
+            parts: parts
+                .into_iter()
+                .map(|part| Part::new(part.request, part.node, part.name, times))
+                .collect(),
             counts: HashMap::new(),
             events: Arc::new(Events::new(1)),
             finished,
@@ -154,8 +194,30 @@ impl Engine {
         let job = live.jobs.get(&id).map(LiveJob::to_api);
         drop(live);
         self.timer.notify_one();
+        if batch.is_some() {
+            self.turn.notify_one();
+        }
         // Nothing takes a job out but the commit of its last outcome, and then the channel has it.
         let job = job.or_else(|| receiver.borrow().clone()).ok_or(JobError::UnknownJob(id))?;
         Ok(Created { job, finished: receiver })
     }
+}
+
+/// So many of the nodes at random, those that are online first; in the order they had.
+fn picked(
+    mut nodes: Vec<Arc<crate::fleet::NodeRecord>>,
+    pick: usize,
+    online: impl Fn(NodeId) -> bool,
+) -> Vec<Arc<crate::fleet::NodeRecord>> {
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.shuffle(&mut rand::rng());
+    order.sort_by_key(|index| !online(nodes[*index].id));
+    order.truncate(pick);
+    order.sort_unstable();
+    let mut index = 0;
+    nodes.retain(|_| {
+        index += 1;
+        order.binary_search(&(index - 1)).is_ok()
+    });
+    nodes
 }

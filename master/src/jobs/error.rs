@@ -15,6 +15,9 @@ pub enum JobError {
     Target(#[from] TargetError),
     #[error("a deadline of {given_ms} ms is out of bounds: expected 1 to {max_ms}")]
     BadDeadline { given_ms: u64, max_ms: u64 },
+    /// The nodes can't be gone over like that; says why.
+    #[error("{0}")]
+    BadBatch(&'static str),
     /// A planned operation touches nothing itself and runs on no host.
     #[error("`{name}` makes a plan, which this version cannot run")]
     Planned { name: OperationName },

@@ -6,14 +6,16 @@
 use super::{
     events::Events,
     part::{Circumstances, Command, Input, Stage, Verdict, next},
+    roll::Roll,
     settle::Settle,
 };
 use crate::fleet::{NodeRecord, Offline};
 use bytes::Bytes;
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -24,6 +26,9 @@ use windlass_types::{
     Digest, JobId, NodeId, NodeName, Outcome, OutcomeKind, Refusal, RequestId,
     api::{Job, JobEventKind, JobNode, JobNodeState, JobState},
 };
+
+/// What is overdue is looked at this often, until its outcome is stored.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The nodes as the jobs see them.
 pub trait Nodes: Send + Sync + 'static {
@@ -53,6 +58,14 @@ impl Nodes for crate::fleet::Fleet {
     }
 }
 
+/// Until when a node has to answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub deadline: Instant,
+    /// When it gets its outcome from us.
+    pub grace: Instant,
+}
+
 /// One node of a running job.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -65,18 +78,21 @@ pub(super) struct Part {
     /// It has its outcome.
     pub done: bool,
     pub started_ms: Option<i64>,
+    /// None until it has its turn.
+    pub times: Option<Times>,
 }
 
 impl Part {
-    pub fn new(request: RequestId, node: NodeId, name: NodeName) -> Self {
-        let (stage, before) = (Stage::Waiting, Stage::Waiting);
-        Part { request, node, name, stage, before, done: false, started_ms: None }
+    /// One that waits for its turn, or with `times` has it.
+    pub fn new(request: RequestId, node: NodeId, name: NodeName, times: Option<Times>) -> Self {
+        let stage = if times.is_some() { Stage::Waiting } else { Stage::Held };
+        Part { request, node, name, stage, before: stage, done: false, started_ms: None, times }
     }
 
     /// As the API shows it while it has no outcome.
     pub fn state(&self) -> JobNodeState {
         match if self.stage == Stage::Settling { self.before } else { self.stage } {
-            Stage::Waiting => JobNodeState::Waiting,
+            Stage::Held | Stage::Waiting => JobNodeState::Waiting,
             Stage::Sent => JobNodeState::Sent,
             Stage::Accepted => JobNodeState::Accepted,
             Stage::Running | Stage::Settling => JobNodeState::Running,
@@ -107,9 +123,14 @@ pub(super) struct LiveJob {
     pub args_json: Bytes,
     pub type_digest: Digest,
     pub cancel_requested: bool,
-    pub deadline: Instant,
-    /// When the last open part gets its outcome from us.
-    pub grace: Instant,
+    /// How long each node has from its turn on.
+    pub node_time: Duration,
+    /// And how long after that it may tell what became of it.
+    pub grace: Duration,
+    /// None when all nodes have their turn at once.
+    pub roll: Option<Roll>,
+    /// When it is to be looked at.
+    pub timer: Option<Instant>,
     pub parts: Vec<Part>,
     /// Parts without an outcome.
     pub open: usize,
@@ -128,11 +149,28 @@ impl LiveJob {
         }
     }
 
-    fn circumstances(&self) -> Circumstances {
+    fn circumstances(&self, part: &Part) -> Circumstances {
         Circumstances {
             cancel_requested: self.cancel_requested,
-            past_deadline: Instant::now() >= self.deadline,
+            past_deadline: part.times.is_some_and(|times| Instant::now() >= times.deadline),
         }
+    }
+
+    /// For a node whose turn begins now.
+    pub fn times(&self) -> Times {
+        let deadline = Instant::now() + self.node_time;
+        Times { deadline, grace: deadline + self.grace }
+    }
+
+    /// When the next of its open parts is due; `again` for those that are overdue.
+    fn wake(&self, now: Instant, again: Duration) -> Option<Instant> {
+        let due = |times: Times| match now {
+            now if now < times.deadline => times.deadline,
+            now if now < times.grace => times.grace,
+            // Its outcome is on the way. Only a failing store makes it come to that.
+            now => now + again,
+        };
+        self.parts.iter().filter(|part| !part.done).filter_map(|part| part.times.map(due)).min()
     }
 
     /// Why this node can't run it; none if it can.
@@ -170,16 +208,23 @@ impl LiveJob {
         }
     }
 
-    fn run_message(&self, request: RequestId) -> Kind {
-        let remaining = self.deadline.saturating_duration_since(Instant::now());
+    fn run_message(&self, part: &Part) -> Kind {
+        let remaining = part
+            .times
+            .map_or(self.node_time, |times| times.deadline.saturating_duration_since(Instant::now()));
+        let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
+        let deadline_ms = match self.roll {
+            None => self.made.deadline_ms,
+            Some(_) => crate::now_ms().saturating_add(i64::try_from(remaining_ms).unwrap_or(i64::MAX)),
+        };
         Kind::Run(Run {
-            request_id: request.to_string(),
+            request_id: part.request.to_string(),
             job_id: self.made.id.to_string(),
             operation: self.made.operation.to_string(),
             args_json: self.args_json.clone(),
             type_digest: self.type_digest.to_string(),
-            deadline_ms: self.made.deadline_ms,
-            remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms,
+            remaining_ms,
             dry_run: self.made.dry_run,
         })
     }
@@ -196,6 +241,8 @@ pub(super) struct Live {
     pub timers: BinaryHeap<Reverse<(Instant, JobId)>>,
     /// Parts whose stage has yet to be noted in the store.
     pub dirty: Vec<(JobId, u32)>,
+    /// Jobs in which somebody may have a turn.
+    pub rolling: BTreeSet<JobId>,
 }
 
 impl Live {
@@ -208,6 +255,7 @@ impl Live {
             by_node: HashMap::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
+            rolling: BTreeSet::new(),
         }
     }
 
@@ -220,8 +268,53 @@ impl Live {
                 self.by_node.entry(part.node).or_default().push(part.request);
             }
         }
-        self.timers.push(Reverse((job.deadline, id)));
+        if job.roll.is_some() {
+            self.rolling.insert(id);
+        }
         self.jobs.insert(id, job);
+        self.schedule(id);
+    }
+
+    /// Look at a job when the next of its parts is due.
+    pub fn schedule(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(at) = job.wake(Instant::now(), AGAIN) else { return };
+        if job.timer.is_none_or(|timer| at < timer) {
+            job.timer = Some(at);
+            self.timers.push(Reverse((at, id)));
+        }
+    }
+
+    /// Give the jobs that are due what time brings.
+    pub fn tick(&mut self, now: Instant) {
+        while self.timers.peek().is_some_and(|Reverse((when, _))| *when <= now) {
+            let Some(Reverse((when, id))) = self.timers.pop() else { break };
+            let Some(job) = self.jobs.get_mut(&id).filter(|job| job.timer == Some(when)) else { continue };
+            job.timer = None;
+            let due = |part: &Part| {
+                let times = part.times.filter(|times| !part.done && times.deadline <= now)?;
+                Some(if times.grace <= now { Input::Grace } else { Input::Deadline })
+            };
+            let inputs: Vec<(u32, Input)> =
+                (0..).zip(&job.parts).filter_map(|(position, part)| Some((position, due(part)?))).collect();
+            for (position, input) in inputs {
+                self.step((id, position), input);
+            }
+            self.schedule(id);
+        }
+    }
+
+    /// These have their turn.
+    pub fn release(&mut self, id: JobId, positions: &[u32]) {
+        for position in positions {
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            let times = job.times();
+            let Some(part) = job.parts.get_mut(*position as usize) else { continue };
+            part.times.get_or_insert(times);
+            self.step((id, *position), Input::Release);
+            self.step((id, *position), Input::Deliver);
+        }
+        self.schedule(id);
     }
 
     /// Parts without an outcome.
@@ -256,8 +349,8 @@ impl Live {
     /// Let something happen to a part.
     pub fn step(&mut self, (id, position): (JobId, u32), input: Input) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let circumstances = job.circumstances();
         let Some(part) = job.parts.get(position as usize).filter(|part| !part.done) else { return };
+        let circumstances = job.circumstances(part);
         let (node, request) = (part.node, part.request);
         let (stage, command) = next(part.stage, input, circumstances);
         match command {
@@ -272,7 +365,7 @@ impl Live {
                     self.settle((id, position), Outcome::Refused { reason, message });
                     return;
                 }
-                let message = job.run_message(request);
+                let message = job.run_message(part);
                 if self.nodes.send(node, message).is_ok() {
                     self.enter((id, position), stage);
                 }
@@ -290,6 +383,10 @@ impl Live {
                 last_seen_ms: self.nodes.node(node).and_then(|record| record.last_seen_ms()),
             },
             Verdict::NotStarted => Outcome::Cancelled { started: false },
+            Verdict::Stopped => Outcome::Refused {
+                reason: Refusal::Stopped,
+                message: "too many nodes of the job had failed before it was this one's turn".into(),
+            },
             Verdict::Forgotten => Outcome::Indeterminate {
                 message: "the node had accepted the request and does not know it any more".into(),
             },
@@ -315,6 +412,7 @@ impl Live {
 
     fn enter(&mut self, (id, position): (JobId, u32), stage: Stage) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
+        let times = job.times();
         let Some(part) = job.parts.get_mut(position as usize) else { return };
         if part.stage == stage {
             return;
@@ -325,6 +423,11 @@ impl Live {
             return;
         }
         part.stage = stage;
+        // A held part that a node turns out to have: its time begins now.
+        let unheld = stage != Stage::Held && part.times.is_none();
+        if unheld {
+            part.times = Some(times);
+        }
         if stage == Stage::Running && part.started_ms.is_none() {
             part.started_ms = Some(crate::now_ms());
         }
@@ -332,6 +435,9 @@ impl Live {
             self.dirty.push((id, position));
         }
         job.events.push(|| JobEventKind::Node { node: part.to_api() });
+        if unheld {
+            self.schedule(id);
+        }
     }
 
     /// The store would not take the outcome: the part is open again.
@@ -341,6 +447,9 @@ impl Live {
         };
         if part.stage == Stage::Settling && !part.done {
             part.stage = part.before;
+            if part.stage == Stage::Held {
+                self.rolling.insert(id);
+            }
         }
     }
 
@@ -362,6 +471,8 @@ impl Live {
         job.events.push(|| JobEventKind::Node { node });
         if job.open == 0 {
             self.finish(id, now_ms);
+        } else if job.roll.is_some() {
+            self.rolling.insert(id);
         }
         true
     }

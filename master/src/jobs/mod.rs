@@ -7,6 +7,7 @@
 //! * `live`: the running jobs in memory; carries out what the state machine says.
 //! * `incoming`: what nodes say, each only about its own requests.
 //! * `settle`: the way of outcomes into the store, many in one transaction.
+//! * `roll`: jobs that go over their nodes a few at a time.
 //! * `clock`: deadlines with one timer for all jobs, and forgetting old jobs.
 //! * [`events`]: what watchers see.
 //!
@@ -21,6 +22,7 @@ pub mod events;
 mod incoming;
 mod live;
 pub mod part;
+mod roll;
 mod settle;
 mod watching;
 
@@ -46,8 +48,9 @@ use crate::{
     targets::TargetError,
 };
 use events::Events;
-use live::{Live, LiveJob, Part};
+use live::{Live, LiveJob, Part, Times};
 use part::{Input, Stage};
+use roll::Roll;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -155,6 +158,8 @@ struct Engine {
     timer: Notify,
     /// There are stages to note.
     dirty: Notify,
+    /// Somebody may have a turn.
+    turn: Notify,
     expressions: Semaphore,
 }
 
@@ -167,21 +172,42 @@ impl Engine {
     async fn load(&self) -> Result<(), StoreError> {
         let now = Instant::now();
         let now_ms = crate::now_ms();
-        for (job, type_digest, parts) in rows::unfinished(&self.store).await? {
-            let left = u64::try_from(job.deadline_ms.saturating_sub(now_ms)).unwrap_or(0);
-            // No clock is trusted to more than the longest deadline.
-            let deadline = now + Duration::from_millis(left.min(create::MAX_DEADLINE_MS));
+        for stored in rows::unfinished(&self.store).await? {
+            let rows::StoredJob { job, type_digest, node_ms, parts } = stored;
+            let until = |deadline_ms: i64| {
+                let left = u64::try_from(deadline_ms.saturating_sub(now_ms)).unwrap_or(0);
+                // No clock is trusted to more than the longest deadline.
+                let deadline = now + Duration::from_millis(left.min(create::MAX_DEADLINE_MS));
+                let grace = deadline.max(now + self.options.reconnect) + self.options.grace;
+                Times { deadline, grace }
+            };
+            let roll = job.batch.map(|window| Roll {
+                window: window as usize,
+                max_failures: job.max_failures.unwrap_or_default(),
+            });
+            let times = |released_ms: Option<i64>| match roll {
+                None => Some(until(job.deadline_ms)),
+                Some(_) => released_ms.map(|released_ms| {
+                    until(released_ms.saturating_add(i64::try_from(node_ms).unwrap_or(i64::MAX)))
+                }),
+            };
             let parts: Vec<Part> = parts
                 .into_iter()
-                .map(|stored| Part {
-                    stage: match stored.stage {
+                .map(|stored| {
+                    let part = Part::new(
+                        stored.row.request,
+                        stored.row.node,
+                        stored.row.name,
+                        times(stored.released_ms),
+                    );
+                    let stage = match stored.stage {
+                        // Its turn may have been committed and its request sent.
+                        JobNodeState::Waiting | JobNodeState::Sent if part.times.is_none() => Stage::Held,
                         JobNodeState::Waiting | JobNodeState::Sent => Stage::Sent,
                         JobNodeState::Accepted => Stage::Accepted,
                         JobNodeState::Running | JobNodeState::Done => Stage::Running,
-                    },
-                    done: stored.done,
-                    started_ms: stored.started_ms,
-                    ..Part::new(stored.row.request, stored.row.node, stored.row.name)
+                    };
+                    Part { stage, before: stage, done: stored.done, started_ms: stored.started_ms, ..part }
                 })
                 .collect();
             let age_ms = u64::try_from(now_ms.saturating_sub(job.created_ms)).unwrap_or(0).max(1);
@@ -189,8 +215,10 @@ impl Engine {
                 args_json: job.args.to_string().into(),
                 type_digest,
                 cancel_requested: job.cancel_requested,
-                deadline,
-                grace: deadline.max(now + self.options.reconnect) + self.options.grace,
+                node_time: Duration::from_millis(node_ms.min(create::MAX_DEADLINE_MS)),
+                grace: self.options.grace,
+                roll,
+                timer: None,
                 open: parts.iter().filter(|part| !part.done).count(),
                 parts,
                 counts: job.outcomes.clone().into_iter().collect::<HashMap<_, _>>(),
@@ -201,6 +229,8 @@ impl Engine {
             };
             self.live().insert(live_job);
         }
+        // Where there was room when the last master ended.
+        self.turn.notify_one();
         Ok(())
     }
 
@@ -282,12 +312,14 @@ impl Jobs {
             metrics: Arc::default(),
             timer: Notify::new(),
             dirty: Notify::new(),
+            turn: Notify::new(),
             expressions: Semaphore::new(EXPRESSIONS),
         });
         engine.load().await?;
         tokio::spawn(settle::run(engine.clone(), queue, shutdown.clone()));
         tokio::spawn(settle::note_stages(engine.clone(), shutdown.clone()));
         tokio::spawn(clock::run(engine.clone(), shutdown.clone()));
+        tokio::spawn(roll::run(engine.clone(), shutdown.clone()));
         tokio::spawn(clock::sweep(engine.clone(), shutdown.clone()));
         Ok(Jobs { engine, shutdown })
     }

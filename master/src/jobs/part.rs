@@ -1,7 +1,7 @@
 //! One node's part of a job: the state machine, without any IO.
 //!
 //! ```text
-//! Waiting ──run──► Sent ──► Accepted ──► Running        (Settling from each of them)
+//! Held ──release──► Waiting ──run──► Sent ──► Accepted ──► Running        (Settling from each of them)
 //! ```
 //!
 //! What has to hold, and how it does:
@@ -22,6 +22,9 @@
 /// Where a part stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// It has to wait for its turn in a job that goes over its nodes a few at a time. Nothing but its
+    /// release sends it: the release is committed first, so that the next master knows of it too.
+    Held,
     /// Not with the node.
     Waiting,
     /// Sent, or possibly sent by a master that has ended; the node has not said that it has it.
@@ -47,6 +50,10 @@ pub enum Journal {
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
+    /// Its turn has come.
+    Release,
+    /// Too many others have failed before its turn.
+    Stop,
     /// The node is there and the job has just been made.
     Deliver,
     /// The node has a new session.
@@ -95,17 +102,29 @@ pub enum Verdict {
     /// The node had it, and went silent.
     Silent,
     NotStarted,
+    /// It never had its turn.
+    Stopped,
 }
 
 /// The one step of the machine.
 pub fn next(stage: Stage, input: Input, job: Circumstances) -> (Stage, Command) {
-    use Stage::{Accepted, Running, Sent, Settling, Waiting};
+    use Stage::{Accepted, Held, Running, Sent, Settling, Waiting};
     let settle = |verdict| (Settling, Command::Settle(verdict));
     match (stage, input) {
         // A second result on its way: it is stored too, so that its host is told only once the
         // first one is committed.
         (_, Input::Result) => (Settling, Command::Store),
         (Settling, _) => (Settling, Command::Nothing),
+
+        (Held, Input::Release) if job.cancel_requested => settle(Verdict::NotStarted),
+        (Held, Input::Release) => (Waiting, Command::Nothing),
+        (Held, Input::Stop) => settle(Verdict::Stopped),
+        (Held, Input::Cancel) => settle(Verdict::NotStarted),
+        // Its time has not begun. That a node has it can only be if the master was restored from a backup.
+        (Held, Input::Deliver | Input::Deadline | Input::Grace | Input::Connected(Journal::Nothing)) => {
+            (Held, Command::Nothing)
+        }
+        (_, Input::Release | Input::Stop) => (stage, Command::Nothing),
 
         (Waiting, Input::Deliver | Input::Connected(Journal::Nothing))
         | (Sent, Input::Connected(Journal::Nothing)) => {
@@ -140,7 +159,7 @@ pub fn next(stage: Stage, input: Input, job: Circumstances) -> (Stage, Command) 
 /// Messages may come late or twice: a part never goes back.
 fn stage_at_least(stage: Stage, least: Stage) -> Stage {
     match (stage, least) {
-        (Stage::Waiting | Stage::Sent, least) => least,
+        (Stage::Held | Stage::Waiting | Stage::Sent, least) => least,
         (stage, _) => stage,
     }
 }
@@ -175,6 +194,8 @@ mod tests {
 
     fn input() -> impl Strategy<Value = Input> {
         prop_oneof![
+            Just(Input::Release),
+            Just(Input::Stop),
             Just(Input::Deliver),
             prop_oneof![Just(Journal::Unfinished), Just(Journal::Finished), Just(Journal::Nothing)]
                 .prop_map(Input::Connected),
@@ -190,16 +211,23 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_happens_the_master_settles_once_and_never_resends_what_a_node_had(
+            held in any::<bool>(),
             inputs in proptest::collection::vec((input(), any::<bool>(), any::<bool>()), 0..40)
         ) {
-            let mut stage = Stage::Waiting;
-            let (mut settled, mut had_it) = (0, false);
+            let mut stage = if held { Stage::Held } else { Stage::Waiting };
+            let (mut settled, mut had_it, mut released) = (0, false, !held);
             for (input, cancel_requested, past_deadline) in inputs {
                 let (now, command) = next(stage, input, Circumstances { cancel_requested, past_deadline });
                 prop_assert!(!(had_it && command == Command::Run), "{input:?} in {stage:?}");
+                released |= input == Input::Release || matches!(now, Stage::Accepted | Stage::Running);
+                prop_assert!(released || command != Command::Run, "{input:?} sent what had to wait");
+                prop_assert!(!released || now != Stage::Held, "{input:?} holds what was let go");
                 if matches!(command, Command::Settle(_)) {
                     settled += 1;
                     prop_assert!(stage != Stage::Settling);
+                }
+                if matches!(command, Command::Settle(Verdict::Stopped)) {
+                    prop_assert!(!released, "{input:?} in {stage:?}");
                 }
                 if matches!(command, Command::Settle(Verdict::NoAnswer | Verdict::NotStarted)) {
                     prop_assert!(!had_it, "{input:?} in {stage:?}");
@@ -208,8 +236,9 @@ mod tests {
                 stage = now;
             }
             prop_assert!(settled <= 1);
-            // The last timer leaves nothing open.
-            prop_assert_eq!(next(stage, Input::Grace, OPEN).0, Stage::Settling);
+            // The last timer leaves nothing open that had its turn, and a stop nothing that had not.
+            let last = if stage == Stage::Held { Input::Stop } else { Input::Grace };
+            prop_assert_eq!(next(stage, last, OPEN).0, Stage::Settling);
         }
     }
 }

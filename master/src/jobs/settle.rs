@@ -99,6 +99,9 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                     let _ = reply.send(Err(StoreError::Closed));
                 }
             }
+            drop(live);
+            // What was held until it was refused its turn is held again.
+            engine.turn.notify_one();
             return;
         }
     };
@@ -128,6 +131,9 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                 engine.metrics.outcome(kind);
             }
         }
+    }
+    if !engine.live().rolling.is_empty() {
+        engine.turn.notify_one();
     }
     for place in others {
         adopt(engine, place).await;

@@ -301,6 +301,9 @@ pub(crate) fn new_job(on: &[&str]) -> NewJob {
         target: Target { on: on.iter().map(|text| (*text).to_owned()).collect(), ..Target::default() },
         dry_run: false,
         deadline_ms: None,
+        pick: None,
+        batch: None,
+        max_failures: None,
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use windlass_types::{
     OutcomeKind, Refusal,
-    api::{JobEvent, JobEventKind, JobState},
+    api::{Batch, JobEvent, JobEventKind, JobState},
     trace::{TraceDetail, TraceEntry, Verdict},
 };
 
@@ -246,7 +246,7 @@ async fn a_master_that_was_killed_goes_on() {
     soon("the stages in the store", async {
         loop {
             let accepted = rows::unfinished(&grid.store).await.unwrap()[0]
-                .2
+                .parts
                 .iter()
                 .filter(|part| part.stage == JobNodeState::Accepted)
                 .count();
@@ -307,6 +307,166 @@ async fn a_deadline_that_passed_while_the_master_was_away_waits_for_hosts_to_com
         kinds(&grid.outcomes(id).await),
         [("back", OutcomeKind::Succeeded), ("gone", OutcomeKind::NoAnswer)]
     );
+}
+
+/// Wait until just these nodes were sent a request.
+async fn asked(grid: &Grid, names: &[&str]) {
+    let all = ["n1", "n2", "n3", "n4"];
+    soon(&format!("requests to {names:?}"), async {
+        while !names.iter().all(|name| !grid.fleet.runs(grid.id(name)).is_empty()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    for name in all.iter().filter(|name| !names.contains(name)) {
+        assert_eq!(grid.fleet.runs(grid.id(name)), [], "{name} had no turn yet");
+    }
+}
+
+fn in_batches(batch: u32, max_failures: Option<u32>) -> NewJob {
+    NewJob { batch: Some(Batch::Count(batch)), max_failures, ..new_job(&["*"]) }
+}
+
+#[tokio::test]
+async fn the_next_node_has_its_turn_when_one_has_ended() {
+    let grid = Grid::new(&["n1", "n2", "n3", "n4"]).await;
+    let job = grid.jobs.create(in_batches(2, None), "ann").await.unwrap().job;
+    assert_eq!((job.batch, job.max_failures), (Some(2), Some(0)));
+    asked(&grid, &["n1", "n2"]).await;
+    grid.accept("n1").await;
+    asked(&grid, &["n1", "n2"]).await;
+    grid.succeed("n2").await.unwrap();
+    asked(&grid, &["n1", "n2", "n3"]).await;
+    grid.succeed("n1").await.unwrap();
+    asked(&grid, &["n1", "n2", "n3", "n4"]).await;
+    grid.succeed("n3").await.unwrap();
+    grid.succeed("n4").await.unwrap();
+    assert_eq!(grid.finished(job.id).await.outcomes, [(OutcomeKind::Succeeded, 4)].into());
+}
+
+#[tokio::test]
+async fn too_many_failures_leave_the_rest_alone() {
+    let failed = || ResultRecord { outcome: Outcome::Failed { error: json!("no") }, ..success() };
+    let grid = Grid::new(&["n1", "n2", "n3", "n4"]).await;
+    let id = grid.jobs.create(in_batches(1, Some(1)), "ann").await.unwrap().job.id;
+    asked(&grid, &["n1"]).await;
+    grid.jobs.result(grid.id("n1"), grid.request("n1"), failed()).await.unwrap();
+    // One may fail.
+    asked(&grid, &["n1", "n2"]).await;
+    grid.jobs.result(grid.id("n2"), grid.request("n2"), failed()).await.unwrap();
+    let job = grid.finished(id).await;
+    assert_eq!(job.outcomes, [(OutcomeKind::Failed, 2), (OutcomeKind::Refused, 2)].into());
+    asked(&grid, &["n1", "n2"]).await;
+    let Outcome::Refused { reason, message } = &grid.outcomes(id).await["n4"] else { panic!() };
+    assert_eq!(*reason, Refusal::Stopped, "{message}");
+}
+
+#[tokio::test]
+async fn a_new_master_goes_on_with_the_batch_where_the_last_one_was() {
+    let mut grid = Grid::new(&["n1", "n2", "n3"]).await;
+    let id = grid.jobs.create(in_batches(1, None), "ann").await.unwrap().job.id;
+    soon("the first turn", async {
+        while grid.fleet.runs(grid.id("n1")).is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    grid.restart().await;
+    for name in ["n2", "n3"] {
+        grid.connect(name, &[], &[]).await;
+        assert_eq!(grid.fleet.runs(grid.id(name)), [], "{name} has no turn");
+    }
+    // It had its turn, so it is with the node, or is sent again under the same id.
+    grid.connect("n1", &[], &[]).await;
+    grid.succeed("n1").await.unwrap();
+    for name in ["n2", "n3"] {
+        soon("the next turn", async {
+            while grid.fleet.runs(grid.id(name)).is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        grid.succeed(name).await.unwrap();
+    }
+    assert_eq!(grid.finished(id).await.outcomes, [(OutcomeKind::Succeeded, 3)].into());
+}
+
+#[tokio::test]
+async fn each_node_of_a_batch_has_its_whole_time() {
+    let grid = Grid::new(&["n1", "n2", "n3"]).await;
+    grid.offline("n1");
+    let new = NewJob { deadline_ms: Some(50), ..in_batches(1, Some(3)) };
+    let job = grid.jobs.create(new, "ann").await.unwrap().job;
+    let outcomes = {
+        grid.finished(job.id).await;
+        grid.outcomes(job.id).await
+    };
+    // Each was waited for in its turn, and none was cut short by those before it.
+    assert_eq!(
+        kinds(&outcomes),
+        [("n1", OutcomeKind::NoAnswer), ("n2", OutcomeKind::NoAnswer), ("n3", OutcomeKind::NoAnswer)]
+    );
+    assert!(job.deadline_ms - job.created_ms >= 150);
+    asked_in_turn(&grid);
+}
+
+fn asked_in_turn(grid: &Grid) {
+    let order: Vec<NodeId> = grid
+        .fleet
+        .sent()
+        .into_iter()
+        .filter_map(|sent| match sent {
+            Sent::Run(node, _) => Some(node),
+            Sent::Cancel(..) => None,
+        })
+        .collect();
+    assert_eq!(order, [grid.id("n2"), grid.id("n3")]);
+}
+
+#[tokio::test]
+async fn a_cancelled_batch_lets_nobody_go() {
+    let grid = Grid::new(&["n1", "n2"]).await;
+    let id = grid.jobs.create(in_batches(1, None), "ann").await.unwrap().job.id;
+    soon("the first turn", async {
+        while grid.fleet.runs(grid.id("n1")).is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    grid.jobs.cancel(id, "ann").await.unwrap();
+    grid.jobs.result(grid.id("n1"), grid.request("n1"), success()).await.unwrap();
+    grid.finished(id).await;
+    assert_eq!(
+        kinds(&grid.outcomes(id).await),
+        [("n1", OutcomeKind::Succeeded), ("n2", OutcomeKind::Cancelled)]
+    );
+    assert_eq!(grid.fleet.runs(grid.id("n2")), []);
+}
+
+#[tokio::test]
+async fn some_of_the_nodes_are_picked_those_that_are_there_first() {
+    let grid = Grid::new(&["n1", "n2", "n3"]).await;
+    grid.offline("n1");
+    grid.offline("n3");
+    let pick = |pick| NewJob { pick: Some(pick), ..new_job(&["*"]) };
+    let names = async |id| -> Vec<String> {
+        let (nodes, _) = grid.jobs.nodes(id, -1, 9).await.unwrap();
+        nodes.into_iter().map(|(_, node)| node.name.to_string()).collect()
+    };
+    let one = grid.jobs.create(pick(1), "ann").await.unwrap().job;
+    assert_eq!((one.nodes, names(one.id).await), (1, vec!["n2".to_owned()]));
+    let two = grid.jobs.create(pick(2), "ann").await.unwrap().job;
+    assert!(two.nodes == 2 && names(two.id).await.contains(&"n2".to_owned()));
+    let all = grid.jobs.create(pick(9), "ann").await.unwrap().job;
+    assert_eq!(all.nodes, 3, "no more than there are");
+    for bad in [
+        NewJob { pick: Some(0), ..new_job(&["*"]) },
+        NewJob { batch: Some(Batch::Percent(101)), ..new_job(&["*"]) },
+        NewJob { batch: Some(Batch::Count(0)), ..new_job(&["*"]) },
+        NewJob { max_failures: Some(1), ..new_job(&["*"]) },
+    ] {
+        assert!(matches!(grid.jobs.create(bad, "ann").await, Err(JobError::BadBatch(_))));
+    }
 }
 
 async fn collect(events: impl futures_util::Stream<Item = events::Kept>) -> Vec<JobEvent> {
@@ -489,9 +649,15 @@ async fn act(grid: &Grid, id: JobId, name: &'static str, steps: Vec<Step>) {
 #[test]
 fn whatever_happens_each_node_gets_one_outcome() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let strategy = (proptest::array::uniform3(steps()), proptest::option::of(0_usize..3), any::<bool>());
+    let batch = proptest::option::of((1_u32..3).prop_map(Batch::Count));
+    let strategy = (
+        proptest::array::uniform3(steps()),
+        proptest::option::of(0_usize..3),
+        any::<bool>(),
+        (batch, 0_u32..3),
+    );
     let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |((all, first_offline, restart) in strategy)| {
+    proptest!(config, |((all, first_offline, restart, (batch, max_failures)) in strategy)| {
         runtime.block_on(async {
             let options = Options {
                 grace: Duration::from_millis(30),
@@ -502,7 +668,8 @@ fn whatever_happens_each_node_gets_one_outcome() {
             if let Some(position) = first_offline {
                 grid.offline(NAMES[position]);
             }
-            let new = NewJob { deadline_ms: Some(40), ..new_job(&["*"]) };
+            let max_failures = batch.map(|_| max_failures);
+            let new = NewJob { deadline_ms: Some(40), batch, max_failures, ..new_job(&["*"]) };
             let id = grid.jobs.create(new, "ann").await.unwrap().job.id;
             let events = grid.jobs.watch(id, None).await.unwrap();
             let [a, b, c] = all;

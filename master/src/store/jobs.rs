@@ -45,8 +45,20 @@ pub struct StoredPart {
     pub row: PartRow,
     pub stage: JobNodeState,
     pub started_ms: Option<i64>,
+    /// When it had its turn, in a job with batches.
+    pub released_ms: Option<i64>,
     /// It has its outcome.
     pub done: bool,
+}
+
+/// An unfinished job, as it is loaded.
+#[derive(Debug)]
+pub struct StoredJob {
+    pub job: Job,
+    pub type_digest: Digest,
+    /// How long each node has from its turn on.
+    pub node_ms: u64,
+    pub parts: Vec<StoredPart>,
 }
 
 /// An outcome to store.
@@ -94,11 +106,13 @@ pub async fn insert(
     c: &mut SqliteConnection,
     job: &Job,
     type_digest: Digest,
+    node_ms: u64,
     parts: &[PartRow],
 ) -> Result<()> {
     sqlx::query(
         "INSERT INTO jobs (id, operation, args, effect, type_digest, dry_run, target, created_by, \
-         created_ms, deadline_ms, nodes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         created_ms, deadline_ms, nodes, batch, max_failures, node_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(job.id.to_string())
     .bind(job.operation.as_str())
@@ -111,6 +125,9 @@ pub async fn insert(
     .bind(job.created_ms)
     .bind(job.deadline_ms)
     .bind(i64::from(job.nodes))
+    .bind(job.batch.map(i64::from))
+    .bind(job.max_failures.map(i64::from))
+    .bind(i64::try_from(node_ms).unwrap_or(i64::MAX))
     .execute(&mut *c)
     .await?;
     let id = job.id.to_string();
@@ -188,6 +205,19 @@ pub async fn insert_outcomes(
     Ok(first)
 }
 
+/// Note that nodes of a job with batches have their turn.
+pub async fn release(c: &mut SqliteConnection, job: JobId, positions: &[u32], now_ms: i64) -> Result<()> {
+    for position in positions {
+        sqlx::query("UPDATE job_nodes SET released_ms = $3 WHERE job_id = $1 AND position = $2")
+            .bind(job.to_string())
+            .bind(i64::from(*position))
+            .bind(now_ms)
+            .execute(&mut *c)
+            .await?;
+    }
+    Ok(())
+}
+
 /// Note how far nodes are.
 pub async fn update_stages(c: &mut SqliteConnection, rows: &[StageRow]) -> Result<()> {
     for row in rows {
@@ -215,6 +245,10 @@ fn job(row: &SqliteRow) -> Result<Job> {
     let text = |column: &str| row.try_get::<&str, _>(column);
     let count =
         |column: &str| row.try_get::<i64, _>(column).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let maybe = |column: &str| {
+        row.try_get::<Option<i64>, _>(column)
+            .map(|number| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX)))
+    };
     let finished_ms: Option<i64> = row.try_get("finished_ms")?;
     let mut outcomes = BTreeMap::new();
     for kind in OutcomeKind::ALL {
@@ -237,6 +271,8 @@ fn job(row: &SqliteRow) -> Result<Job> {
         deadline_ms: row.try_get("deadline_ms")?,
         finished_ms,
         nodes: count("nodes")?,
+        batch: maybe("batch")?,
+        max_failures: maybe("max_failures")?,
         outcomes,
         results: None,
     })
@@ -277,7 +313,7 @@ pub async fn page(
 }
 
 /// All unfinished jobs with their nodes.
-pub async fn unfinished(store: &Store) -> Result<Vec<(Job, Digest, Vec<StoredPart>)>> {
+pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
     let rows = sqlx::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id")
         .fetch_all(store.readers())
         .await?;
@@ -287,7 +323,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<(Job, Digest, Vec<StoredPar
         let digest = parse("digest", row.try_get("type_digest")?)?;
         let parts = sqlx::query(
             "SELECT n.position, n.request_id, n.node_id, n.node_name, n.stage, n.started_ms, \
-             o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
+             n.released_ms, o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
              ON o.job_id = n.job_id AND o.position = n.position WHERE n.job_id = $1 ORDER BY n.position",
         )
         .bind(job.id.to_string())
@@ -304,11 +340,15 @@ pub async fn unfinished(store: &Store) -> Result<Vec<(Job, Digest, Vec<StoredPar
                 },
                 stage: stage_from(row.try_get("stage")?)?,
                 started_ms: row.try_get("started_ms")?,
+                released_ms: row.try_get("released_ms")?,
                 done: row.try_get::<Option<i64>, _>("finished_ms")?.is_some(),
             })
         })
         .collect::<Result<Vec<_>>>()?;
-        jobs.push((job, digest, parts));
+        // Jobs that were made before there were batches have no batch either.
+        let node_ms: Option<i64> = row.try_get("node_ms")?;
+        let node_ms = u64::try_from(node_ms.unwrap_or(job.deadline_ms - job.created_ms)).unwrap_or(0);
+        jobs.push(StoredJob { job, type_digest: digest, node_ms, parts });
     }
     Ok(jobs)
 }

@@ -1,39 +1,17 @@
 //! How bundles and numbers of nodes are typed.
 
 use std::{path::PathBuf, str::FromStr};
-use windlass_types::{Digest, PluginName};
+use windlass_types::{Digest, PluginName, api::Batch};
 
-/// Nodes at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Batch {
-    Count(u32),
-    Percent(u32),
-}
-
-impl Batch {
-    /// So many of `nodes`; a share is one node at least.
-    pub fn of(self, nodes: usize) -> u32 {
-        match self {
-            Batch::Count(count) => count,
-            Batch::Percent(percent) => {
-                let share = (nodes as u64 * u64::from(percent)).div_ceil(100);
-                u32::try_from(share).unwrap_or(u32::MAX).max(1)
-            }
-        }
-    }
-}
-
-impl FromStr for Batch {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "expected a number of nodes, or a share from `1%` to `100%`".to_owned();
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.parse() {
-                Ok(percent @ 1..=100) => Ok(Batch::Percent(percent)),
-                _ => Err(wrong()),
-            },
-            None => text.parse().map(Batch::Count).map_err(|_| wrong()),
-        }
+/// Nodes at a time: a number, or a share such as `25%`.
+pub fn batch(text: &str) -> Result<Batch, String> {
+    let wrong = || "expected a number of nodes, or a share from `1%` to `100%`".to_owned();
+    match text.strip_suffix('%') {
+        Some(percent) => match percent.parse() {
+            Ok(percent @ 1..=100) => Ok(Batch::Percent(percent)),
+            _ => Err(wrong()),
+        },
+        None => text.parse().map(Batch::Count).map_err(|_| wrong()),
     }
 }
 
@@ -150,7 +128,7 @@ mod tests {
 
     #[test]
     fn shares_of_nodes() {
-        let of = |text: &str, nodes| text.parse::<Batch>().map(|batch| batch.of(nodes));
+        let of = |text: &str, nodes| batch(text).map(|batch| batch.of(nodes));
         assert_eq!(of("0", 10), Ok(0));
         assert_eq!(of("4", 10), Ok(4));
         assert_eq!(of("25%", 10), Ok(3));
