@@ -1,10 +1,12 @@
 //! The surface of the program: commands, flags and their help. `docs/cli.md`, man pages and
 //! completion all come from here.
 
+mod events;
 mod nodes;
 pub mod plugin;
 pub mod plugins;
 
+pub use events::Events;
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
 pub use plugin::Plugin;
 pub use plugins::Plugins;
@@ -138,6 +140,7 @@ pub enum Command {
     /// Make, test, sign and ship a plugin.
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(Plugin),
+    Events(Events),
     /// Make and remove tokens of operators.
     #[command(subcommand, arg_required_else_help = true)]
     Tokens(Tokens),

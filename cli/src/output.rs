@@ -66,11 +66,17 @@ impl Output {
 
     /// Print bytes to stdout as they are.
     pub fn raw(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        // The reader may have seen enough (`| head`): what the command did counts, not this.
+        self.try_raw(bytes).map(drop)
+    }
+
+    /// Print bytes to stdout as they are. False when nobody reads them any more.
+    pub fn try_raw(&self, bytes: &[u8]) -> anyhow::Result<bool> {
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            // The reader has seen enough (`| head`): what the command did counts, not this.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("cannot write to stdout"),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("cannot write to stdout"),
         }
     }
 

@@ -160,11 +160,20 @@ pub struct Retention {
     pub jobs: Span,
     /// Finished jobs at most.
     pub max_jobs: u64,
+    /// Events.
+    pub events: Span,
+    /// Events at most.
+    pub max_events: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { jobs: Span(Duration::from_secs(90 * DAY)), max_jobs: 100_000 }
+        Retention {
+            jobs: Span(Duration::from_secs(90 * DAY)),
+            max_jobs: 100_000,
+            events: Span(Duration::from_secs(30 * DAY)),
+            max_events: 1_000_000,
+        }
     }
 }
 

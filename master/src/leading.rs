@@ -13,6 +13,7 @@ use crate::{
     catalog::Catalog,
     config::Config,
     enroll::{Enrollment, RateLimit},
+    events::EventLog,
     fleet::Fleet,
     front::Services,
     jobs::Jobs,
@@ -69,6 +70,7 @@ impl Leading {
             rate: RateLimit::new(config.enroll.requests_per_second, config.enroll.burst),
             shutdown: shutdown.clone(),
         };
+        let events = EventLog::new(store.clone(), config.retention.clone(), shutdown.clone());
         let tasks = TaskTracker::new();
         let sessions = Sessions {
             config: config.clone(),
@@ -88,6 +90,7 @@ impl Leading {
             catalog: catalog.clone(),
             jobs,
             bundles: bundles.clone(),
+            events: events.clone(),
         };
         let services = Services {
             epoch,
@@ -99,8 +102,11 @@ impl Leading {
         let kept = fleet.clone();
         let written = CancellationToken::new();
         let writing = tokio::spawn(fleet.write_behind(written.clone()));
-        let driving =
-            vec![tokio::spawn(catalog.tend(shutdown.clone())), tokio::spawn(bundles.drive(shutdown.clone()))];
+        let driving = vec![
+            tokio::spawn(catalog.tend(shutdown.clone())),
+            tokio::spawn(bundles.drive(shutdown.clone())),
+            tokio::spawn(events.tend()),
+        ];
         guard.disarm();
         Ok(Leading {
             services: Arc::new(services),

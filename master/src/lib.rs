@@ -6,6 +6,7 @@
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * [`events`]: the log of what happens on the grid.
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
@@ -19,6 +20,7 @@ pub mod catalog;
 pub mod config;
 pub mod deployments;
 pub mod enroll;
+pub mod events;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;

@@ -151,6 +151,8 @@ enroll = "{enroll}"
 [retention]
 # jobs = "90d"
 # max_jobs = 100000
+# events = "30d"
+# max_events = 1000000
 
 # Bundles are kept in the folder `blobs` of the data directory. To keep them in an object store:
 # [blobs]

@@ -1,58 +1,66 @@
-//! The events of a job, from the first to the last, over as many connections as it takes.
+//! The events of a job, from the first to the last, and those of the whole grid.
 
-use super::{Client, ClientError, sse};
-use reqwest::{Method, Response, header};
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use super::{Client, ClientError, feed::Feed};
+use std::time::Duration;
 use windlass_types::{
     JobId,
-    api::{JobEvent, JobEventKind},
+    api::{
+        JobEvent, JobEventKind, Page,
+        events::{Event, EventsQuery},
+    },
 };
 
-/// A stream that says nothing for so long, not even that it is alive, is dead.
-const QUIET: Duration = Duration::from_secs(45);
 /// How long a master may be away before its job is given up on. The job itself goes on.
 const AWAY: Duration = Duration::from_secs(120);
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// The events of one job. Ends after `finished`.
 pub struct Events {
-    client: Client,
-    job: JobId,
-    last_id: Option<String>,
-    stream: Option<(Response, sse::Parser)>,
-    ready: VecDeque<JobEvent>,
-    /// Since when there has been no event over a new connection.
-    away: Option<Instant>,
+    feed: Feed<JobEvent>,
     finished: bool,
 }
 
 impl Client {
     /// Follow a job from now on. The first event is a snapshot of it.
     pub fn events(&self, job: JobId) -> Events {
-        Events {
-            client: self.clone(),
-            job,
-            last_id: None,
-            stream: None,
-            ready: VecDeque::new(),
-            away: None,
-            finished: false,
-        }
+        let path = vec!["jobs".into(), job.to_string(), "events".into()];
+        Events { feed: self.feed(path, Vec::new(), Some(AWAY)), finished: false }
     }
 
-    async fn event_stream(&self, job: JobId, last_id: Option<&str>) -> Result<Response, ClientError> {
-        let mut request = self
-            .request(Method::GET, &["jobs", &job.to_string(), "events"])
-            .header(header::ACCEPT, "text/event-stream");
-        if let Some(id) = last_id {
-            request = request.header("last-event-id", id);
-        }
-        self.send(request).await
+    /// Follow what happens on the grid, whatever becomes of the connection.
+    pub fn follow_log(&self, query: &EventsQuery) -> Feed<Event> {
+        self.feed(vec!["events".into()], pairs(query), None)
     }
+
+    /// What happened on the grid, oldest first, `most` at most.
+    pub async fn log(&self, query: &EventsQuery, most: usize) -> Result<Vec<Event>, ClientError> {
+        if query.last.is_some() {
+            let query = EventsQuery { limit: query.last.map(|last| last.max(1)), ..query.clone() };
+            let page: Page<Event> =
+                self.fetch(self.request(reqwest::Method::GET, &["events"]).query(&query)).await?;
+            return Ok(page.items);
+        }
+        // The cursor of a page goes where the beginning was.
+        let begin = query.after;
+        let query = pairs(&EventsQuery { after: None, ..query.clone() });
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.pages_after(&["events"], &query, begin.map(|seq| seq.to_string()), most).await
+    }
+}
+
+fn pairs(query: &EventsQuery) -> Vec<(&'static str, String)> {
+    let EventsQuery { after, last, since_ms, kind, node, limit } = query;
+    let number = |number: &Option<u32>| number.map(|number| number.to_string());
+    [
+        ("after", after.map(|seq| seq.to_string())),
+        ("last", number(last)),
+        ("since_ms", since_ms.map(|ms| ms.to_string())),
+        ("kind", kind.clone()),
+        ("node", node.clone()),
+        ("limit", number(limit)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
 }
 
 impl Events {
@@ -61,55 +69,11 @@ impl Events {
     /// # Errors
     /// If the master says no, or stays away for two minutes.
     pub async fn next(&mut self) -> Result<Option<JobEvent>, ClientError> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                self.finished = matches!(event.kind, JobEventKind::Finished { .. });
-                return Ok(Some(event));
-            }
-            if self.finished {
-                return Ok(None);
-            }
-            match &mut self.stream {
-                None => self.connect().await?,
-                Some((response, parser)) => match tokio::time::timeout(QUIET, response.chunk()).await {
-                    Ok(Ok(Some(bytes))) => match parser.push(&bytes) {
-                        Ok(events) => self.take(events)?,
-                        Err(sse::TooLong) => self.stream = None,
-                    },
-                    // It ended, broke or went silent before the last event: go on where it stopped.
-                    Ok(Ok(None) | Err(_)) | Err(_) => self.stream = None,
-                },
-            }
+        if self.finished {
+            return Ok(None);
         }
-    }
-
-    async fn connect(&mut self) -> Result<(), ClientError> {
-        let again = self.away.is_some() || self.last_id.is_some();
-        let since = *self.away.get_or_insert_with(Instant::now);
-        if again {
-            // A stream that ends as soon as it begins must not become a storm of requests.
-            tokio::time::sleep(PAUSE).await;
-        }
-        match self.client.event_stream(self.job, self.last_id.as_deref()).await {
-            Ok(response) => {
-                self.stream = Some((response, sse::Parser::default()));
-                Ok(())
-            }
-            Err(error) if error.is_passing() && since.elapsed() < AWAY => Ok(()),
-            Err(error) if error.is_passing() => Err(ClientError::EventsLost(Box::new(error))),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn take(&mut self, events: Vec<sse::Event>) -> Result<(), ClientError> {
-        for event in events {
-            let path = || format!("/jobs/{}/events", self.job);
-            let parsed = serde_json::from_str(&event.data)
-                .map_err(|source| ClientError::Reply { path: path(), source })?;
-            self.away = None;
-            self.ready.push_back(parsed);
-            self.last_id = event.id.or(self.last_id.take());
-        }
-        Ok(())
+        let event = self.feed.next().await?;
+        self.finished = matches!(event.kind, JobEventKind::Finished { .. });
+        Ok(Some(event))
     }
 }

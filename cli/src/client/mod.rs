@@ -6,10 +6,12 @@
 pub mod bundles;
 mod error;
 pub mod events;
+mod feed;
 mod sse;
 pub mod tls;
 
 pub use error::{ClientError, explain};
+pub use feed::Feed;
 
 use crate::config::Connection;
 use reqwest::{Method, RequestBuilder, Response, Url, header};
@@ -132,7 +134,18 @@ impl Client {
         query: &[(&str, &str)],
         most: usize,
     ) -> Result<Vec<T>, ClientError> {
-        let (mut all, mut after): (Vec<T>, Option<String>) = (Vec::new(), None);
+        self.pages_after(path, query, None, most).await
+    }
+
+    /// The same, beginning after a cursor.
+    async fn pages_after<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        mut after: Option<String>,
+        most: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut all: Vec<T> = Vec::new();
         loop {
             let limit = most.saturating_sub(all.len()).min(PAGE as usize).to_string();
             let mut request = self.request(Method::GET, path).query(query).query(&[("limit", &limit)]);

@@ -16,6 +16,8 @@ pub struct Parser {
     buffer: Vec<u8>,
     id: Option<String>,
     data: Option<String>,
+    /// The id as of the last empty line: what came before it is complete.
+    last_id: Option<String>,
 }
 
 /// The stream holds an event larger than this: it is none of ours.
@@ -49,8 +51,14 @@ impl Parser {
         Ok(events)
     }
 
+    /// The id to come again with: of the last event, or what was sent in its place without data.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
     fn line(&mut self, line: &str) -> Option<Event> {
         if line.is_empty() {
+            self.last_id.clone_from(&self.id);
             let data = self.data.take()?;
             return Some(Event { id: self.id.clone(), data });
         }
@@ -83,6 +91,17 @@ mod tests {
     fn events_of_a_stream() {
         let events = Parser::default().push(STREAM.as_bytes()).unwrap();
         assert_eq!(events, [event("1", "{\"a\":\n1}"), event("1", "x"), event("3", "")]);
+    }
+
+    #[test]
+    fn an_id_counts_once_all_before_it_is_there() {
+        let mut parser = Parser::default();
+        for (text, id) in
+            [("id: 4\n", None), ("\n", Some("4")), ("id: 5\ndata: x", Some("4")), ("\n\n", Some("5"))]
+        {
+            parser.push(text.as_bytes()).unwrap();
+            assert_eq!(parser.last_id(), id, "{text:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod complete;
+mod events;
 mod follow;
 mod ids;
 mod jobs;
@@ -78,6 +79,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Jobs(jobs) => Box::pin(jobs::run(context, jobs)).await,
         Command::Plugins(plugins) => Box::pin(plugins::run(context, plugins)).await,
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
+        Command::Events(events) => events::run(context, events).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,
         Command::Audit(audit) => audit::run(context, audit).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Reference | Command::Logout => {

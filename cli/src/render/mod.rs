@@ -6,6 +6,7 @@
 pub mod capabilities;
 pub mod cases;
 pub mod deployment;
+pub mod events;
 pub mod fleet;
 pub mod job;
 pub mod layout;

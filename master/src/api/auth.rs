@@ -92,6 +92,7 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::POST, "/api/v1/deployments/{id}/resume", AtLeast(Admin)),
         (Method::POST, "/api/v1/deployments/{id}/abort", AtLeast(Admin)),
         (Method::POST, "/api/v1/deployments/{id}/rollback", AtLeast(Admin)),
+        (Method::GET, "/api/v1/events", AtLeast(Viewer)),
         (Method::GET, "/api/v1/tokens", AtLeast(Admin)),
         (Method::POST, "/api/v1/tokens", AtLeast(Admin)),
         (Method::DELETE, "/api/v1/tokens/{id}", AtLeast(Admin)),

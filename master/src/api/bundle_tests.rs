@@ -34,6 +34,7 @@ impl Api {
             catalog: rig.catalog.clone(),
             jobs: grid.jobs.clone(),
             bundles: rig.bundles.clone(),
+            events: EventLog::new(rig.store.clone(), Default::default(), rig.shutdown.clone()),
         };
         let token = async |role: Role| {
             let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };

@@ -4,6 +4,7 @@ use super::{
     Shared,
     auth::Caller,
     error::{Code, Error, unknown_operation},
+    events::last_event_id,
     extract::{Ask, Body, Segment, after, limit, page},
 };
 use crate::{jobs::events::Kept, targets::nearest_names};
@@ -145,13 +146,7 @@ pub async fn events(
     Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + Send + use<>>, Error> {
-    let last = match headers.get("last-event-id") {
-        None => None,
-        Some(value) => {
-            let parsed = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-            Some(parsed.ok_or_else(|| Error::new(Code::BadRequest, "`Last-Event-ID` is not a number"))?)
-        }
-    };
+    let last = last_event_id(&headers)?;
     let events = shared.context.jobs.watch(id.parse()?, last).await?;
     let events = events.map(|Kept { seq, json, .. }| Ok(Event::default().id(seq.to_string()).data(&*json)));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))

@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -12,6 +12,9 @@ mod bundle_tests;
 mod bundles;
 mod deployments;
 pub mod error;
+#[cfg(test)]
+mod event_tests;
+mod events;
 mod extract;
 mod health;
 mod jobs;
@@ -23,7 +26,10 @@ mod tests;
 
 pub use server::serve;
 
-use crate::{bundles::Bundles, catalog::Catalog, config::Config, fleet::Fleet, jobs::Jobs, store::Store};
+use crate::{
+    bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
+    store::Store,
+};
 use auth::Authenticator;
 use axum::{
     Router,
@@ -53,6 +59,7 @@ pub struct Context {
     pub catalog: Catalog,
     pub jobs: Jobs,
     pub bundles: Bundles,
+    pub events: EventLog,
 }
 
 /// What the routes share.
@@ -130,6 +137,7 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(deployments::resume))
         .routes(routes!(deployments::abort))
         .routes(routes!(deployments::rollback))
+        .routes(routes!(events::list))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(access::audit))

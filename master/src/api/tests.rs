@@ -17,17 +17,17 @@ use windlass_identity::NodeKey;
 use windlass_types::api::{NewToken, Role};
 
 /// The API over a real fleet without nodes of its own, and jobs over nodes in memory.
-struct Api {
-    grid: Grid,
+pub(super) struct Api {
+    pub grid: Grid,
     rig: Rig,
-    router: Router,
-    viewer: String,
-    operator: String,
+    pub router: Router,
+    pub viewer: String,
+    pub operator: String,
     admin: String,
 }
 
 impl Api {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let rig = Rig::start().await;
         let grid = Grid::with(
             Options {
@@ -38,15 +38,7 @@ impl Api {
             &["n1", "n2"],
         )
         .await;
-        let context = Context {
-            config: rig.config.clone(),
-            // One log for all of it.
-            store: grid.store.clone(),
-            fleet: rig.fleet.clone(),
-            catalog: rig.catalog.clone(),
-            jobs: grid.jobs.clone(),
-            bundles: rig.bundles.clone(),
-        };
+        let context = context(&rig, &grid);
         let token = async |role: Role| {
             let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };
             tokens::create(&grid.store, &new).await.unwrap().token.unwrap()
@@ -64,16 +56,16 @@ impl Api {
         soon("a reply", self.router.clone().oneshot(request.body(body).unwrap())).await.unwrap()
     }
 
-    async fn call(&self, token: &str, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+    pub async fn call(&self, token: &str, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let reply = self.send(Some(token), method, &format!("/api/v1{path}"), body).await;
         (reply.status(), read(reply).await)
     }
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.call(&self.viewer, Method::GET, path, Value::Null).await
     }
     /// The code of the error that a call gives, after a look at its form.
-    async fn code(&self, token: &str, method: Method, path: &str, body: Value) -> String {
+    pub async fn code(&self, token: &str, method: Method, path: &str, body: Value) -> String {
         let (status, error) = self.call(token, method, path, body).await;
         let code = error["code"].as_str().unwrap_or_else(|| panic!("{path}: {status} {error}"));
         let known = Code::ALL.iter().find(|known| known.as_str() == code).unwrap();
@@ -81,10 +73,23 @@ impl Api {
         assert!(!error["message"].as_str().unwrap().is_empty());
         code.to_owned()
     }
-    async fn audited(&self) -> Vec<(String, String, String)> {
+    pub async fn audited(&self) -> Vec<(String, String, String)> {
         let entries = audit::page(&self.grid.store, None, 100).await.unwrap();
         audit::verify(&self.grid.store).await.unwrap();
         entries.into_iter().map(|entry| (entry.actor, entry.action, entry.verdict)).collect()
+    }
+}
+
+fn context(rig: &Rig, grid: &Grid) -> Context {
+    Context {
+        config: rig.config.clone(),
+        // One log for all of it.
+        store: grid.store.clone(),
+        fleet: rig.fleet.clone(),
+        catalog: rig.catalog.clone(),
+        jobs: grid.jobs.clone(),
+        bundles: rig.bundles.clone(),
+        events: EventLog::new(grid.store.clone(), Default::default(), rig.shutdown.clone()),
     }
 }
 
@@ -93,7 +98,7 @@ async fn read(reply: Response) -> Value {
     if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() }
 }
 
-fn job(change: Value) -> Value {
+pub(super) fn job(change: Value) -> Value {
     let mut job = json!({ "operation": OPERATION, "target": { "on": ["n1"] } });
     job.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     job
@@ -544,14 +549,7 @@ async fn served_over_tls_in_both_versions_of_http_until_shutdown() {
         windlass_identity::ServerTls::server_only(&server.chain_pem, &key, &["h2", "http/1.1"]).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let context = Context {
-        config: api.rig.config.clone(),
-        store: api.grid.store.clone(),
-        fleet: api.rig.fleet.clone(),
-        catalog: api.rig.catalog.clone(),
-        jobs: api.grid.jobs.clone(),
-        bundles: api.rig.bundles.clone(),
-    };
+    let context = context(&api.rig, &api.grid);
     let shutdown = tokio_util::sync::CancellationToken::new();
     let serving = tokio::spawn(serve(router(context), listener, tls, shutdown.clone()));
 

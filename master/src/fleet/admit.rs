@@ -7,10 +7,10 @@
 //! refused. If the copy asks while the node is away and connects, its generation is the newer one,
 //! and the real node is then seen with an older one, which locks both out until an operator looks.
 
-use super::{ChangeKind, Fleet, FleetError, NodeRecord, Presence, decide::check_label};
+use super::{ChangeKind, Fleet, FleetError, NodeRecord, Presence, decide::check_label, told};
 use crate::{
     ca::{Authority, CaError, Issued, Request},
-    store::{self, StoreError, audit},
+    store::{self, StoreError, audit, events::NewEvent},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -131,7 +131,7 @@ impl Fleet {
         } else if known.is_none() {
             self.make_room(max_pending).await?;
         }
-        if !self.write_admitted(&record, known.is_none(), token).await? {
+        if !self.write_admitted(&record, known.as_deref(), token).await? {
             return Err(EnrollRefused::BadToken);
         }
         let (state, fresh) = (record.state, known.is_none());
@@ -151,10 +151,11 @@ impl Fleet {
     async fn write_admitted(
         &self,
         record: &NodeRecord,
-        fresh: bool,
+        known: Option<&NodeRecord>,
         token: Option<JoinToken>,
     ) -> Result<bool, StoreError> {
-        let row = record.clone();
+        let (row, fresh) = (record.clone(), known.is_none());
+        let event: Vec<NewEvent> = told::decided(known, record).into_iter().collect();
         self.inner
             .store
             .write(move |c| {
@@ -180,6 +181,7 @@ impl Fleet {
                         store::nodes::decide(c, &row).await?;
                         store::nodes::observed(c, &row).await?;
                     }
+                    store::events::append(c, &event).await?;
                     Ok(true)
                 })
             })
@@ -198,12 +200,20 @@ impl Fleet {
                 .filter(|node| node.state == NodeState::Pending)
                 .min_by_key(|node| node.last_seen_ms())
                 .filter(|node| node.last_seen_ms().unwrap_or(0) < crate::now_ms() - STALE_MS)
-                .map(|node| node.id)
+                .cloned()
         };
-        let id = stale.ok_or(EnrollRefused::TooManyPending)?;
+        let stale = stale.ok_or(EnrollRefused::TooManyPending)?;
+        let id = stale.id;
+        let reason = json!({ "reason": "others wait, and it did not ask again" });
+        let event = NewEvent::of_node("node.deleted", id, &stale.name, reason);
         self.inner
             .store
-            .write::<_, StoreError, _>(move |c| Box::pin(async move { store::nodes::delete(c, id).await }))
+            .write::<(), StoreError, _>(move |c| {
+                Box::pin(async move {
+                    store::nodes::delete(c, id).await?;
+                    store::events::append(c, &[event]).await
+                })
+            })
             .await?;
         self.change_records(|records| records.remove(id));
         self.publish(id, ChangeKind::Deleted);

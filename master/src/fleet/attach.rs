@@ -136,6 +136,7 @@ impl Drop for Session {
 impl Fleet {
     fn went_offline(&self, node: NodeId) {
         lock(&self.inner.behind).seen.insert(node);
+        self.tell_connection(node, false);
         self.publish(node, ChangeKind::Offline);
     }
 
@@ -213,6 +214,7 @@ impl Fleet {
         if let Err(refused) = self.check(peer).await {
             session.live.end(refused.into());
         }
+        self.tell_connection(session.node.id, true);
         self.publish(session.node.id, ChangeKind::Online);
         Ok(session)
     }

@@ -1,7 +1,8 @@
 //! What operators decide about nodes.
 
-use super::{ChangeKind, Fleet, FleetError, NodeRecord};
-use crate::store::{self, StoreError, audit};
+use super::{ChangeKind, Fleet, FleetError, NodeRecord, told};
+use crate::store::{self, StoreError, audit, events::NewEvent};
+use serde_json::json;
 use std::sync::Arc;
 use windlass_types::{
     NodeId, NodeName,
@@ -69,10 +70,16 @@ impl Fleet {
     /// If there is none.
     pub async fn delete(&self, node: NodeId) -> Result<(), FleetError> {
         let (record, _guard) = self.lock_node(node).await?;
+        let event = NewEvent::of_node("node.deleted", node, &record.name, json!({}));
         let done: Result<(), StoreError> = self
             .inner
             .store
-            .write(move |c| Box::pin(async move { store::nodes::delete(c, node).await }))
+            .write(move |c| {
+                Box::pin(async move {
+                    store::nodes::delete(c, node).await?;
+                    store::events::append(c, &[event]).await
+                })
+            })
             .await;
         done?;
         self.change_records(|records| records.remove(node));
@@ -150,6 +157,8 @@ impl Fleet {
         entry: Option<audit::NewEntry>,
     ) -> Result<Arc<NodeRecord>, FleetError> {
         let row = changed.clone();
+        let event: Vec<NewEvent> =
+            told::decided(self.node(changed.id).as_deref(), &changed).into_iter().collect();
         let saved: Result<(), StoreError> = self
             .inner
             .store
@@ -158,7 +167,8 @@ impl Fleet {
                     if let Some(entry) = entry {
                         audit::append(c, &entry).await?;
                     }
-                    store::nodes::decide(c, &row).await
+                    store::nodes::decide(c, &row).await?;
+                    store::events::append(c, &event).await
                 })
             })
             .await;

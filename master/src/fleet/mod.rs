@@ -8,6 +8,7 @@
 //! picked by the node's key, so that thousands of different nodes do not wait for each other.
 //!
 //! * [`NodeRecord`] is what readers see, never half changed; [`Presence`] is the part that moves.
+//! * `told`: what the event log hears of them.
 //! * `decide`: what operators do. `admit`: what strangers ask for. `attach`: live sessions.
 
 mod admit;
@@ -17,6 +18,7 @@ mod join;
 mod live;
 mod record;
 mod records;
+mod told;
 
 pub(crate) use admit::{Admission, Ask, EnrollRefused};
 pub(crate) use attach::{Announced, RenewRefused, Session, SessionRefused};
@@ -144,6 +146,7 @@ struct Inner {
 struct Behind {
     observed: HashSet<NodeId>,
     seen: HashSet<NodeId>,
+    connections: told::Connections,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -263,7 +266,8 @@ impl Fleet {
 
     /// Write what is behind.
     pub(crate) async fn flush(&self) {
-        let Behind { observed, mut seen } = std::mem::take(&mut *lock(&self.inner.behind));
+        let Behind { observed, mut seen, connections } = std::mem::take(&mut *lock(&self.inner.behind));
+        self.write_connections(connections).await;
         seen.retain(|id| !observed.contains(id));
         let observed: Vec<NodeId> = observed.into_iter().collect();
         let seen: Vec<NodeId> = seen.into_iter().collect();

@@ -11,6 +11,7 @@ use crate::{
     store::{
         StoreError,
         audit::{self, NewEntry},
+        events::{self, NewEvent},
         jobs::{self as rows, PartRow},
     },
     targets::{self, TargetError},
@@ -150,10 +151,19 @@ impl Engine {
             }),
             allowed: true,
         };
+        let event = NewEvent::new(
+            "job.created",
+            job.id,
+            json!({
+                "operation": job.operation, "effect": job.effect, "dry_run": job.dry_run, "nodes": job.nodes,
+                "by": job.created_by,
+            }),
+        );
         self.store
             .write::<(), StoreError, _>(move |c| {
                 Box::pin(async move {
                     rows::insert(c, &row, type_digest, deadline, &part_rows).await?;
+                    events::append(c, &[event]).await?;
                     audit::append(c, &entry).await
                 })
             })

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     async fn sweep_now(&self, shutdown: &CancellationToken) -> Result<u64, StoreError> {
-        let Retention { jobs, max_jobs } = self.options.retention.clone();
+        let Retention { jobs, max_jobs, .. } = self.options.retention.clone();
         let age = i64::try_from(jobs.0.as_millis()).unwrap_or(i64::MAX);
         let before_ms = crate::now_ms().saturating_sub(age);
         let mut swept = 0;

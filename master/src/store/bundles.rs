@@ -5,10 +5,12 @@
 
 use super::{
     Store, StoreError, deployments,
+    events::{self, NewEvent},
     jobs::chunks,
     nodes::{from_json, insert_source, parse, to_json},
 };
 use crate::bundles::{Approved, Assignment, Change, Fallback, Model, Stored};
+use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::{collections::HashMap, sync::Arc};
 use windlass_bundle::{oci::Image, signature::Signature};
@@ -168,6 +170,10 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
             for signature in &stored.signatures {
                 put_signature(c, stored.digest, signature).await?;
             }
+            let data = json!({
+                "plugin": stored.plugin, "version": stored.version.to_string(), "by": stored.created_by,
+            });
+            events::append(c, &[NewEvent::new("plugin.uploaded", stored.digest, data)]).await?;
             insert_source(c, source).await
         }
         Change::Signature(bundle, signature) => put_signature(c, *bundle, signature).await,
@@ -185,9 +191,10 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
             .bind(to_json("approval", &approved.approval)?)
             .bind(&approved.approved_by)
             .bind(approved.approved_ms)
-            .execute(c)
+            .execute(&mut *c)
             .await?;
-            Ok(())
+            let data = json!({ "by": approved.approved_by });
+            events::append(c, &[NewEvent::new("plugin.approved", plugin, data)]).await
         }
         Change::Assign(node, plugin, None) => {
             sqlx::query("DELETE FROM node_plugins WHERE node_id = $1 AND plugin = $2")
@@ -284,11 +291,11 @@ pub struct EventRow {
 }
 
 /// Store events; those that are there already stay as they are. Gives back how many were new.
-pub async fn insert_events(c: &mut SqliteConnection, events: &[EventRow]) -> Result<u64> {
+pub async fn insert_events(c: &mut SqliteConnection, rows: &[EventRow]) -> Result<u64> {
     let last: Option<i64> =
         sqlx::query_scalar("SELECT MAX(seq) FROM plugin_events").fetch_one(&mut *c).await?;
-    let (mut seq, mut new) = (last.unwrap_or(0), 0);
-    for EventRow { number, event } in events {
+    let (mut seq, mut new) = (last.unwrap_or(0), Vec::new());
+    for EventRow { number, event } in rows {
         let done = sqlx::query(
             "INSERT INTO plugin_events (seq, node_id, node_name, number, time_ms, plugin, kind, version, \
              digest, from_version, message, stored_ms) \
@@ -308,10 +315,30 @@ pub async fn insert_events(c: &mut SqliteConnection, events: &[EventRow]) -> Res
         .bind(crate::now_ms())
         .execute(&mut *c)
         .await?;
-        seq += i64::from(done.rows_affected() == 1);
-        new += done.rows_affected();
+        if done.rows_affected() == 1 {
+            seq += 1;
+            new.push(told(event));
+        }
     }
-    Ok(new)
+    events::append(c, &new).await?;
+    Ok(new.len() as u64)
+}
+
+/// What the log of the whole grid is told of an event of a node. Its time is the master's: the clock of
+/// the node may be wrong, and it may have been away for long.
+fn told(event: &PluginEvent) -> NewEvent {
+    let kind = match event.kind {
+        PluginEventKind::Installed => "plugin.installed",
+        PluginEventKind::Failed => "plugin.failed",
+        PluginEventKind::RolledBack => "plugin.rolled_back",
+        PluginEventKind::Removed => "plugin.removed",
+    };
+    let data = json!({
+        "version": event.version, "from_version": event.from_version, "message": event.message,
+        "node_time_ms": event.time_ms,
+    });
+    let told = NewEvent::of_node(kind, event.node, &event.name, data);
+    NewEvent { subject: event.plugin.to_string(), ..told }
 }
 
 /// The newest event of each node: its number and time there.

@@ -3,6 +3,7 @@
 use super::{
     Store, StoreError,
     bundles::{maybe, signed},
+    events::{self, NewEvent},
     jobs::chunks,
     nodes::{from_json, parse, to_json},
 };
@@ -10,6 +11,7 @@ use crate::{
     bundles::state_word,
     deployments::{Live, Part, Rollout},
 };
+use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 use windlass_types::{
@@ -40,10 +42,41 @@ fn at_from(text: &str) -> Result<DeploymentNodeState> {
     from_json("state of a node", &format!("\"{text}\""))
 }
 
+/// What the event log is told of a deployment: each new state.
+fn told(live: &Live, before: Option<DeploymentState>) -> Vec<NewEvent> {
+    let rollout = &live.rollout;
+    let kind = match (before, rollout.state) {
+        (Some(before), now) if before == now => return Vec::new(),
+        _ if live.finished_ms.is_some() => "deployment.finished",
+        (Some(DeploymentState::Paused), DeploymentState::Running) => "deployment.resumed",
+        (_, DeploymentState::Running) => "deployment.started",
+        (_, DeploymentState::WaitingApproval) => "deployment.waiting",
+        (_, DeploymentState::Paused) => "deployment.paused",
+        (_, DeploymentState::RollingBack) => "deployment.rolling_back",
+        // The others are ends.
+        _ => "deployment.finished",
+    };
+    let data = json!({
+        "plugin": rollout.plugin, "version": live.to.as_ref().map(|to| &to.version),
+        "state": state_word(rollout.state), "reason": rollout.reason, "nodes": rollout.parts.len(),
+    });
+    vec![NewEvent::new(kind, rollout.id, data)]
+}
+
 /// Write a deployment as it is now, and those of its parts that are not as they were.
 pub async fn put(c: &mut SqliteConnection, live: &Live, new: bool, parts: &[usize]) -> Result<()> {
     let shown = live.to_api();
     let rollout = &live.rollout;
+    let before: Option<String> = match new {
+        true => None,
+        false => {
+            sqlx::query_scalar("SELECT state FROM deployments WHERE id = $1")
+                .bind(rollout.id.to_string())
+                .fetch_optional(&mut *c)
+                .await?
+        }
+    };
+    events::append(c, &told(live, before.map(|state| state_from(&state)).transpose()?)).await?;
     if new {
         sqlx::query(
             "INSERT INTO deployments (id, plugin, digest, version, state, reason, target, strategy, \

@@ -5,9 +5,11 @@
 
 use super::{
     Store, StoreError,
+    events::{self, NewEvent},
     nodes::{from_json, parse, to_json},
 };
 use futures_util::TryStreamExt as _;
+use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::collections::{BTreeMap, HashSet};
 use windlass_types::{
@@ -188,20 +190,38 @@ pub async fn insert_outcomes(
             }
         }
     }
+    let mut finished = Vec::new();
     for (job, kinds) in counts {
         let mut query = sqlx::query(
             "UPDATE jobs SET succeeded = succeeded + $2, failed = failed + $3, trapped = trapped + $4, \
              timed_out = timed_out + $5, denied = denied + $6, refused = refused + $7, \
              cancelled = cancelled + $8, no_answer = no_answer + $9, indeterminate = indeterminate + $10, \
              done = done + $11, finished_ms = CASE WHEN done + $11 >= nodes THEN $12 ELSE finished_ms END \
-             WHERE id = $1",
+             WHERE id = $1 RETURNING operation, created_by, nodes, finished_ms, succeeded, failed, trapped, \
+             timed_out, denied, refused, cancelled, no_answer, indeterminate",
         )
         .bind(job.to_string());
         for kind in OutcomeKind::ALL {
             query = query.bind(kinds.get(&kind).copied().unwrap_or(0));
         }
-        query.bind(kinds.values().sum::<i64>()).bind(now_ms).execute(&mut *c).await?;
+        let row = query.bind(kinds.values().sum::<i64>()).bind(now_ms).fetch_one(&mut *c).await?;
+        // Outcomes of a finished job are never the first of their node, so it finishes once.
+        if row.try_get::<Option<i64>, _>("finished_ms")?.is_some() {
+            let mut outcomes = serde_json::Map::new();
+            for kind in OutcomeKind::ALL {
+                let number: i64 = row.try_get(kind.as_str())?;
+                if number > 0 {
+                    outcomes.insert(kind.as_str().to_owned(), number.into());
+                }
+            }
+            let data = json!({
+                "operation": row.try_get::<&str, _>("operation")?, "by": row.try_get::<&str, _>("created_by")?,
+                "nodes": row.try_get::<i64, _>("nodes")?, "outcomes": outcomes,
+            });
+            finished.push(NewEvent { time_ms: now_ms, ..NewEvent::new("job.finished", job, data) });
+        }
     }
+    events::append(c, &finished).await?;
     Ok(first)
 }
 

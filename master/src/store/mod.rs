@@ -13,6 +13,7 @@
 pub mod audit;
 pub(crate) mod bundles;
 pub(crate) mod deployments;
+pub mod events;
 pub mod jobs;
 pub mod lease;
 pub mod nodes;
@@ -25,7 +26,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{path::Path, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,8 @@ pub struct Store {
     options: SqliteConnectOptions,
     /// Whose writes these are; none is asked where no master runs.
     term: Option<u64>,
+    /// The number of the newest event that was written since the start.
+    newest_event: watch::Sender<i64>,
 }
 
 impl std::fmt::Debug for Store {
@@ -110,7 +113,7 @@ impl Store {
             .await?;
         let (writer, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write_loop(connection, queue));
-        Ok(Store { readers, writer, options, term: None })
+        Ok(Store { readers, writer, options, term: None, newest_event: watch::Sender::new(0) })
     }
 
     /// The same database for the term of this epoch: once that is over, every write is refused.
@@ -132,6 +135,11 @@ impl Store {
         &self.readers
     }
 
+    /// The number of the newest event, from the next one on; 0 until then. It is told after the commit.
+    pub fn newest_event(&self) -> watch::Receiver<i64> {
+        self.newest_event.subscribe()
+    }
+
     /// Write. Returns after the commit. If `work` fails, nothing of it is kept.
     ///
     /// # Errors
@@ -143,15 +151,19 @@ impl Store {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
+        let newest_event = self.newest_event.clone();
         let work: Work = Box::new(move |connection| {
             let running = connection.map(work);
             Box::pin(async move {
-                let result = match running {
-                    Some(running) => running.await,
-                    None => Err(StoreError::NotLeading.into()),
+                let (result, appended) = match running {
+                    Some(running) => events::noting(running).await,
+                    None => (Err(StoreError::NotLeading.into()), 0),
                 };
                 let keep = result.is_ok();
                 let reply: Box<dyn FnOnce(bool) + Send> = Box::new(move |committed| {
+                    if keep && committed && appended > 0 {
+                        newest_event.send_replace(appended);
+                    }
                     let result = if keep && !committed { Err(StoreError::Closed.into()) } else { result };
                     // Nobody waits any more: the write stays, as if the answer had been lost.
                     let _ = answer.send(result);

@@ -14,6 +14,7 @@ mod fetching;
 mod identity;
 mod sessions;
 mod store;
+mod told;
 mod wanted;
 
 pub(crate) use bundle::{Key, Spec};
