@@ -72,7 +72,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BlobsConfig {
-    /// `s3://bucket/prefix`: an object store that speaks S3.
+    /// `s3://bucket/prefix`: an object store that speaks S3. `file:///folder`: a folder that all masters
+    /// see.
     pub url: Option<String>,
     /// Its address, where it is not Amazon's: `https://minio.example:9000`.
     pub endpoint: Option<String>,
@@ -85,7 +86,7 @@ pub struct BlobsConfig {
 /// A text that is never printed.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(pub(crate) String);
+pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -136,7 +137,9 @@ impl Default for EnrollLimits {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreConfig {
-    /// What a commit survives.
+    /// `postgres://user:password@host:port/database`; without it a file in the data directory is used.
+    pub url: Option<Secret>,
+    /// What a commit to the file survives. A server has settings of its own for this.
     pub durability: Durability,
 }
 
@@ -288,10 +291,26 @@ impl Config {
             );
         }
         let blobs = &self.blobs;
-        if blobs.url.as_deref().is_some_and(|url| !url.starts_with("s3://")) {
-            return bad("blobs.url", "expected `s3://bucket/prefix`; without it a local folder is used");
+        let is = |scheme| blobs.url.as_deref().is_some_and(|url| url.starts_with(scheme));
+        if blobs.url.is_some() && !is("s3://") && !is("file:///") {
+            return bad(
+                "blobs.url",
+                "expected `s3://bucket/prefix` or `file:///folder`; without it a local folder is used",
+            );
         }
-        if blobs.url.is_none()
+        if let Some(Secret(url)) = &self.store.url
+            && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return bad("store.url", "expected `postgres://user:password@host/database`");
+        }
+        if self.store.url.is_some() && self.several() && blobs.url.is_none() {
+            return bad(
+                "blobs.url",
+                "needed with `store.url` and `listen.peer`: whichever master leads has to find the parts of \
+                 bundles, in an object store (`s3://…`) or a shared folder (`file:///…`)",
+            );
+        }
+        if !is("s3://")
             && (blobs.endpoint.is_some() || blobs.region.is_some() || blobs.access_key_id.is_some())
         {
             return bad("blobs", "it says how to reach an object store, and has no `url` of one");

@@ -13,11 +13,10 @@
 use crate::{
     front::Leader,
     store::{
-        Store, StoreError,
+        Connection, Store, StoreError,
         lease::{self, Candidate, Lease},
     },
 };
-use sqlx::SqliteConnection;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +76,7 @@ struct Runner {
     several: bool,
     standing: watch::Sender<Standing>,
     /// Not the writer's: a renewal must not wait behind a thousand results.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     /// The lease as it was seen, and since when it has looked like that.
     seen: Option<(Lease, Instant)>,
 }
@@ -108,7 +107,7 @@ impl Runner {
         self.standing.send_replace(standing);
     }
 
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+    async fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if self.connection.is_none() {
             self.connection = Some(self.store.connect().await?);
         }
@@ -173,7 +172,19 @@ impl Runner {
         // However this ends, the term is over.
         let _guard = over.clone().drop_guard();
         self.stand(Standing::Leading { epoch, over });
-        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let mut doubts = self.store.doubts();
+        doubts.mark_unchanged();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // The next term reads everything again, wherever it is.
+                Ok(()) = doubts.changed() => {
+                    self.stand(Standing::Nobody("the database was lost in the middle of a commit".into()));
+                    return self.give_up(epoch).await;
+                }
+                _ = tick.tick() => {}
+            }
             let begun = Instant::now();
             match tokio::time::timeout_at(renewed + LOST, self.renew(epoch)).await {
                 Ok(Ok(true)) => renewed = begun,
@@ -199,6 +210,11 @@ impl Runner {
                 renewed = begun;
             }
         }
+        self.give_up(epoch).await;
+    }
+
+    /// So that nobody has to wait for it to stand still.
+    async fn give_up(&mut self, epoch: u64) {
         if let Ok(connection) = self.connection().await
             && let Ok(Err(error)) = tokio::time::timeout(LOST, lease::give_up(connection, epoch)).await
         {
@@ -221,12 +237,12 @@ impl Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Durability, testing::soon};
+    use crate::testing::soon;
     use windlass_types::{Fingerprint, MasterId};
 
     async fn database() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&dir.path().join("db")).await;
         (dir, store)
     }
 

@@ -9,7 +9,12 @@ use std::{
     process::ExitCode,
 };
 use tokio_util::sync::CancellationToken;
-use windlass_master::{Config, Listeners, backup, config::Listen, run_with, setup};
+use windlass_master::{
+    Config, Listeners, backup,
+    config::{Listen, Secret},
+    run_with, setup,
+    store::moving,
+};
 
 /// Control plane of a Windlass grid.
 #[derive(Debug, Parser)]
@@ -56,6 +61,28 @@ WINDLASS_LOG sets what is logged, such as `info` (the default) or `windlass_mast
 
 Whoever reads the copy has the authority: keep it as safe as the data directory.")]
     Backup(Backup),
+    /// Move what the master keeps in its database file to a PostgreSQL server.
+    ///
+    /// All or nothing: the server gets every row in one transaction, and the hash chain of the audit log is
+    /// walked there. A master that still runs on the file stops. The file stays as it is.
+    #[command(after_help = "Example:
+  systemctl stop windlass-master
+  windlass-master migrate --config /var/lib/windlass/master.toml --to postgres://windlass:secret@db/windlass
+
+Then set `url` under `[store]` in the configuration and start the master.")]
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The server's database, which must be empty: `postgres://user:password@host:port/database`
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +114,10 @@ struct Init {
     /// Where new hosts ask to join.
     #[arg(long, value_name = "ADDRESS", default_value_t = Listen::default().enroll)]
     enroll: SocketAddr,
+    /// Database of a PostgreSQL server, `postgres://user:password@host/database`; a file of the data
+    /// directory unless told.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -120,6 +151,7 @@ fn main() -> ExitCode {
         Command::Init(init) => runtime().and_then(|runtime| runtime.block_on(self::init(&init))),
         Command::Run(run) => runtime().and_then(|runtime| runtime.block_on(self::run(&run))),
         Command::Backup(backup) => runtime().and_then(|runtime| runtime.block_on(self::backup(&backup))),
+        Command::Migrate(migrate) => runtime().and_then(|runtime| runtime.block_on(self::migrate(&migrate))),
         Command::Check(file) => runtime().and_then(|runtime| runtime.block_on(check(&file.config))),
     };
     match done {
@@ -141,7 +173,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn init(init: &Init) -> anyhow::Result<()> {
     let listen = Listen { api: init.api, node: init.node, enroll: init.enroll, peer: None };
-    let made = setup::init(&init.data_dir, &listen, &init.server_names).await?;
+    let made =
+        setup::init(&init.data_dir, &listen, &init.server_names, init.store.clone().map(Secret)).await?;
     let mut out = std::io::stdout();
     match init.output {
         Output::Json => writeln!(out, "{}", serde_json::to_string(&made)?)?,
@@ -174,6 +207,27 @@ async fn backup(backup: &Backup) -> anyhow::Result<()> {
                 saved.dir.display(),
                 saved.database_bytes.div_ceil(1024),
                 saved.audit_entries,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+async fn migrate(migrate: &Migrate) -> anyhow::Result<()> {
+    let config = Config::load(&migrate.file.config)?;
+    let moved = moving::to_server(&config, &Secret(migrate.to.clone())).await?;
+    let mut out = std::io::stdout();
+    match migrate.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&moved)?)?,
+        Output::Text => {
+            for (table, rows) in moved.rows.iter().filter(|(_, rows)| **rows > 0) {
+                writeln!(out, "{rows:>10} {table}")?;
+            }
+            writeln!(
+                out,
+                "moved; the audit log is whole ({} entries). Now set `url` under `[store]` in {} and start the master",
+                moved.audit_entries,
+                migrate.file.config.display(),
             )?;
         }
     }

@@ -112,7 +112,7 @@ pub async fn run_with(
 ) -> Result<(), RunError> {
     let config = Arc::new(config);
     let authority = Arc::new(Authority::load(&config.authority())?);
-    let store = Store::open(&config.database(), config.store.durability).await?;
+    let store = Store::of(&config).await?;
     // Whatever fails below ends the rest.
     let shutdown = shutdown.child_token();
     let _guard = shutdown.clone().drop_guard();

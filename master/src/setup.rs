@@ -2,8 +2,8 @@
 
 use crate::{
     ca::{Authority, CaError},
-    config::{Config, ConfigError, Listen},
-    store::{Store, StoreError, tokens},
+    config::{Config, ConfigError, Listen, Secret},
+    store::{Store, StoreError, lease, tokens},
 };
 use serde::Serialize;
 use std::{
@@ -29,6 +29,12 @@ pub enum SetupError {
     /// Others may look into it.
     #[error("`{}` has mode {mode:03o}: the data directory must not be open to group or others (chmod 700)", path.display())]
     OpenDirectory { path: PathBuf, mode: u32 },
+    /// A master has run on this database.
+    #[error(
+        "the database belongs to a grid already: for one more master of it, copy the folder `ca` and the file \
+         `master.toml` of the first one instead"
+    )]
+    Taken,
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -51,7 +57,12 @@ pub struct Initialised {
 ///
 /// # Errors
 /// If there is an authority in it already, or something cannot be written.
-pub async fn init(dir: &Path, listen: &Listen, names: &[String]) -> Result<Initialised, SetupError> {
+pub async fn init(
+    dir: &Path,
+    listen: &Listen,
+    names: &[String],
+    store: Option<Secret>,
+) -> Result<Initialised, SetupError> {
     let file = |action, path: &Path| {
         let path = path.to_owned();
         move |source| SetupError::File { action, path, source }
@@ -60,6 +71,7 @@ pub async fn init(dir: &Path, listen: &Listen, names: &[String]) -> Result<Initi
     check_mode(dir)?;
     let mut config = Config::new(dir);
     config.listen = listen.clone();
+    config.store.url = store;
     for name in names {
         if !config.server_names.contains(name) {
             config.server_names.push(name.clone());
@@ -73,7 +85,10 @@ pub async fn init(dir: &Path, listen: &Listen, names: &[String]) -> Result<Initi
     if !path.exists() {
         std::fs::write(&path, render(&config)).map_err(file("write", &path))?;
     }
-    let store = Store::open(&config.database(), config.store.durability).await?;
+    let store = Store::of(&config).await?;
+    if lease::read(&mut store.connect().await?).await?.is_some() {
+        return Err(SetupError::Taken);
+    }
     let new = NewToken { name: "admin".into(), role: Role::Admin, ttl_ms: None };
     let token = tokens::create(&store, &new).await?;
     // Last, since it marks the directory as initialised.
@@ -94,6 +109,9 @@ pub fn check(config: &Config) -> Result<Fingerprint, SetupError> {
     check_mode(&config.data_dir)?;
     let authority = Authority::load(&config.authority())?;
     authority.server(&config.server_names)?;
+    if config.store.url.is_some() {
+        return Ok(authority.fingerprint());
+    }
     let database = config.database();
     std::fs::metadata(&database).map_err(|source| SetupError::File {
         action: "open",
@@ -145,7 +163,9 @@ enroll = "{enroll}"
 # peer = "127.0.0.1:7403"
 
 [store]
-# "power": a commit survives a loss of power. "process": only the end of the process, and is faster on slow disks.
+# Without this a file in the data directory is used. A server allows several masters: docs/several-masters.md.
+{url}
+# Of the file. "power": a commit survives a loss of power. "process": only the end of the process, and is faster on slow disks.
 # durability = "power"
 
 [retention]
@@ -164,6 +184,10 @@ enroll = "{enroll}"
 # secret_access_key = ""
 "#,
         names = names.join(", "),
+        url = match &config.store.url {
+            Some(url) => format!("url = {:?}", url.0),
+            None => r#"# url = "postgres://windlass:password@db.example.org/windlass""#.to_owned(),
+        },
     )
 }
 
@@ -187,15 +211,16 @@ mod tests {
     async fn init_makes_a_private_directory_once() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("new/grid");
-        let made =
-            init(&dir, &Listen::default(), &["master.example".into(), "localhost".into()]).await.unwrap();
+        let made = init(&dir, &Listen::default(), &["master.example".into(), "localhost".into()], None)
+            .await
+            .unwrap();
         assert!(made.admin_token.len() > 40, "{}", made.admin_token);
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir), mode(&dir.join("ca/ca.key"))), (0o700, 0o600));
         let config = Config::load(&made.config).unwrap();
         assert_eq!(config.server_names, ["localhost", "127.0.0.1", "::1", "master.example"]);
         assert_eq!(check(&config).unwrap(), made.ca_fingerprint);
-        let again = init(&dir, &Listen::default(), &[]).await.unwrap_err();
+        let again = init(&dir, &Listen::default(), &[], None).await.unwrap_err();
         assert!(again.to_string().contains("initialised before"), "{again}");
     }
 

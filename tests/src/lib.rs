@@ -7,6 +7,7 @@
 //! * [`daemon`]: one process that tells when it is ready, and ends with its owner.
 //! * [`grid`]: a master with its hosts.
 //! * [`link`]: a line between host and master that can be cut.
+//! * [`postgres`]: a PostgreSQL server.
 //! * [`registry`]: an OCI registry.
 //! * [`until`]: waiting for conditions.
 
@@ -16,10 +17,12 @@ pub mod chaos;
 pub mod daemon;
 pub mod grid;
 pub mod link;
+pub mod postgres;
 pub mod registry;
 pub mod until;
 
 pub use binaries::Binaries;
 pub use daemon::Daemon;
 pub use grid::{Grid, GridOptions, Output};
+pub use postgres::Postgres;
 pub use until::until;

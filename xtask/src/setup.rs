@@ -15,8 +15,9 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("npm", "npm"),
     ("ip", "iproute2"),
 ];
-/// Debian packages without a program: what C plugins are compiled with.
-const LIBRARIES: [&str; 2] = ["wasi-libc", "libclang-rt-dev-wasm32"];
+/// Debian packages without a program in the search path: what C plugins are compiled with, and the server
+/// of databases.
+const OTHERS: [&str; 3] = ["wasi-libc", "libclang-rt-dev-wasm32", "postgresql"];
 
 /// The wasm target, without which no plugin builds.
 pub fn wasm_target() -> Result<()> {
@@ -37,7 +38,7 @@ pub fn wasm_target() -> Result<()> {
 pub fn for_tests() -> Result<()> {
     let programs = PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package);
     let mut missing: Vec<&str> =
-        programs.chain(LIBRARIES.into_iter().filter(|package| !is_installed(package))).collect();
+        programs.chain(OTHERS.into_iter().filter(|package| !is_installed(package))).collect();
     // Debian's Python comes without what makes environments; one from elsewhere has it.
     if exec::output("python3", &["-c", "import ensurepip, venv"]).is_none() {
         missing.push("python3-venv");

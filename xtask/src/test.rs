@@ -6,6 +6,7 @@ use crate::{
     fuzz, setup,
 };
 use anyhow::{Context as _, Result, ensure};
+use windlass_tests::Postgres;
 
 /// The two groups that are built apart (see [`build`]).
 const AGENT: [&str; 2] = ["--package", "windlass-host"];
@@ -74,6 +75,7 @@ fn tests() -> Result<()> {
         command.args(packages);
         step(what, &mut command)?;
     }
+    on_postgres()?;
     // With all its features, which nothing in the workspace asks for, and with the examples of its
     // documentation, which nextest does not run.
     step("test the SDK", &mut cargo(&["test", "--quiet", "--package", "windlass-sdk", "--all-features"]))?;
@@ -88,6 +90,14 @@ fn tests() -> Result<()> {
             "target/plugins",
         ]),
     )
+}
+
+/// The tests of the master, on the other database that it knows.
+fn on_postgres() -> Result<()> {
+    let postgres = Postgres::start()?;
+    let mut command = cargo(&["nextest", "run", "--package", "windlass-master"]);
+    command.env("WINDLASS_TEST_POSTGRES", postgres.url("postgres"));
+    step("test the master on PostgreSQL", &mut command)
 }
 
 /// A compiler in the agent would cost memory and be one more thing to attack as root; in the command

@@ -1,7 +1,6 @@
 //! What machines look at: health, figures, the description of the API.
 
 use super::{Shared, error::Error};
-use crate::store::StoreError;
 use axum::{Json, extract::State};
 use http::header;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ pub async fn healthz() -> &'static str {
 
 /// The master can do its work: its database answers.
 pub async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str, Error> {
-    sqlx::query("SELECT 1").execute(shared.context.store.readers()).await.map_err(StoreError::from)?;
+    shared.context.store.ping().await?;
     Ok("ready\n")
 }
 

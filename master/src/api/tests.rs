@@ -177,8 +177,13 @@ async fn tokens_live_and_die() {
     let listed = api.call(&api.admin, Method::GET, "/tokens", Value::Null).await.1;
     assert_eq!(listed["items"].as_array().unwrap().len(), 4);
     assert!(!listed.to_string().contains(secret));
-    let in_database: Vec<String> =
-        sqlx::query_scalar("SELECT hash FROM tokens").fetch_all(api.grid.store.readers()).await.unwrap();
+    let in_database: Vec<String> = crate::store::sql::query("SELECT hash FROM tokens")
+        .fetch_all(api.grid.store.readers())
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.try_get("hash").unwrap())
+        .collect();
     assert!(in_database.iter().all(|hash| !hash.contains(&secret[3..])));
 
     let path = format!("/tokens/{id}");
@@ -494,7 +499,7 @@ async fn an_audit_log_that_was_changed_is_told() {
     assert_eq!((status, &head["seq"], &head["hash"]), (StatusCode::OK, &newest["seq"], &newest["hash"]));
     let changed = api.grid.store.write::<(), crate::store::StoreError, _>(|c| {
         Box::pin(async move {
-            sqlx::query("UPDATE audit SET actor = 'nobody' WHERE seq = 2").execute(c).await?;
+            crate::store::sql::query("UPDATE audit SET actor = 'nobody' WHERE seq = 2").execute(c).await?;
             Ok(())
         })
     });

@@ -76,6 +76,9 @@ impl Blobs {
     /// If it can't be used.
     pub fn open(config: &BlobsConfig, data_dir: &Path) -> Result<Self, BlobError> {
         let Some(url) = &config.url else { return Self::local(&data_dir.join("blobs")) };
+        if let Some(folder) = url.strip_prefix("file://") {
+            return Self::local(Path::new(folder));
+        }
         let open = |error: object_store::Error| BlobError::Open { url: url.clone(), source: error.into() };
         // Keys from the environment (`AWS_ACCESS_KEY_ID`, …) where the file has none.
         let mut builder = AmazonS3Builder::from_env()

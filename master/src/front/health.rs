@@ -7,7 +7,7 @@ use crate::{
         error::{Code, Error},
     },
     metrics,
-    store::{Store, StoreError},
+    store::Store,
 };
 use axum::{
     Router,
@@ -46,7 +46,7 @@ async fn readyz(State(local): State<Local>) -> Result<String, Error> {
     let role = local.roles.borrow().clone();
     match role {
         Role::Leading(services) => {
-            sqlx::query("SELECT 1").execute(local.store.readers()).await.map_err(StoreError::from)?;
+            local.store.ping().await?;
             Ok(format!("ready\nleader, epoch {}\n", services.epoch))
         }
         Role::Following(link) => {

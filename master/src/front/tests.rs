@@ -87,7 +87,7 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let config = Arc::new(Config { heartbeat_ms, ..Config::new(dir.path()) });
         let authority = Arc::new(Authority::create(&config.authority()).unwrap());
-        let store = Store::open(&config.database(), config.store.durability).await.unwrap();
+        let store = crate::testing::open(&config.database()).await;
         let new = NewToken { name: "admin".into(), role: Level::Admin, ttl_ms: None };
         let token = tokens::create(&store, &new).await.unwrap().token.unwrap();
         let shutdown = CancellationToken::new();

@@ -2,7 +2,7 @@
 
 use super::{Jobs, NodeEvents as _, Operations, Options, ResultRecord, live::Nodes};
 use crate::{
-    config::{Durability, Retention},
+    config::Retention,
     fleet::{Inventory, InventoryOperation, InventoryPlugin, NodeRecord, Offline, Presence},
     store::{Store, StoreError},
 };
@@ -199,7 +199,7 @@ impl Grid {
 
     pub(crate) async fn with(options: Options, names: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&dir.path().join("db")).await;
         let mut nodes = Nodes_::default();
         for name in names {
             let node = Arc::new(node(name));
@@ -224,7 +224,7 @@ impl Grid {
     pub(crate) async fn restart(&mut self) {
         self.shutdown.cancel();
         self.shutdown = CancellationToken::new();
-        self.store = Store::open(&self.dir.path().join("db"), Durability::Process).await.unwrap();
+        self.store = crate::testing::open(&self.dir.path().join("db")).await;
         self.fleet.nodes.lock().unwrap().online.clear();
         self.jobs = Jobs::start_with(
             self.options.clone(),

@@ -16,6 +16,11 @@ fn kinds(outcomes: &std::collections::BTreeMap<String, Outcome>) -> Vec<(&str, O
     outcomes.iter().map(|(name, outcome)| (name.as_str(), outcome.kind())).collect()
 }
 
+async fn count(grid: &Grid, sql: &'static str) -> i64 {
+    let row = crate::store::sql::query(sql).fetch_one(grid.store.readers()).await.unwrap();
+    row.try_get("number").unwrap()
+}
+
 #[tokio::test]
 async fn a_job_from_begin_to_end() {
     let grid = Grid::new(&["n1", "n2"]).await;
@@ -543,8 +548,7 @@ async fn old_jobs_are_forgotten_running_ones_are_not() {
     })
     .await;
     assert_eq!(grid.jobs.page(None, 1).await.unwrap().0[0].id, open);
-    let rest: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM job_nodes").fetch_one(grid.store.readers()).await.unwrap();
+    let rest: i64 = count(&grid, "SELECT COUNT(*) AS number FROM job_nodes").await;
     assert_eq!(rest, 2, "their nodes are forgotten with them");
 }
 
@@ -556,7 +560,7 @@ async fn a_store_that_fails_leaves_the_result_with_its_host() {
         grid.store
             .write::<(), StoreError, _>(move |c| {
                 Box::pin(async move {
-                    sqlx::query(sql).execute(c).await?;
+                    crate::store::sql::query(sql).execute(c).await?;
                     Ok(())
                 })
             })
@@ -690,7 +694,7 @@ fn whatever_happens_each_node_gets_one_outcome() {
             assert_eq!(grid.outcomes(id).await.len(), 3);
             assert_eq!(job.outcomes.values().sum::<u32>(), 3);
             assert_eq!(grid.jobs.running(), 0);
-            let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM job_outcomes").fetch_one(grid.store.readers()).await.unwrap();
+            let stored: i64 = count(&grid, "SELECT COUNT(*) AS number FROM job_outcomes").await;
             assert_eq!(stored, 3);
         });
     });

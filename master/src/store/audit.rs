@@ -6,13 +6,13 @@
 //! entry with a copy kept elsewhere.
 
 use super::{
-    Store, StoreError,
+    Connection, Row, Store, StoreError,
     nodes::{from_json, parse},
+    sql,
 };
 use futures_util::TryStreamExt as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use windlass_types::{
     Digest,
     api::{AuditEntry, AuditHead},
@@ -35,25 +35,26 @@ pub struct NewEntry {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn append(connection: &mut SqliteConnection, entry: &NewEntry) -> Result<(), StoreError> {
+pub async fn append(connection: &mut Connection, entry: &NewEntry) -> Result<(), StoreError> {
     // One writer: nobody can append between these two statements.
-    let last = sqlx::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    let last = sql::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
         .fetch_optional(&mut *connection)
         .await?;
     let (seq, before) = match last {
-        Some(row) => (row.try_get::<i64, _>("seq")? + 1, parse("hash", &row.try_get::<String, _>("hash")?)?),
+        Some(row) => (row.try_get::<i64>("seq")? + 1, parse("hash", &row.try_get::<String>("hash")?)?),
         None => (1, GENESIS.into()),
     };
     let link = Link {
         seq,
         time_ms: crate::now_ms(),
-        actor: entry.actor.clone(),
+        // As it will be read: the hash is over these.
+        actor: sql::clean(&entry.actor),
         action: entry.action.to_owned(),
-        subject: entry.subject.clone(),
+        subject: sql::clean(&entry.subject),
         detail: entry.detail.to_string(),
         verdict: if entry.allowed { "allowed" } else { "denied" }.to_owned(),
     };
-    sqlx::query(
+    sql::query(
         "INSERT INTO audit (seq, time_ms, actor, action, subject, detail, verdict, hash) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
@@ -85,7 +86,7 @@ struct Link {
 }
 
 impl Link {
-    fn read(row: &SqliteRow) -> Result<(Self, Digest), StoreError> {
+    fn read(row: &Row) -> Result<(Self, Digest), StoreError> {
         let link = Link {
             seq: row.try_get("seq")?,
             time_ms: row.try_get("time_ms")?,
@@ -95,7 +96,7 @@ impl Link {
             detail: row.try_get("detail")?,
             verdict: row.try_get("verdict")?,
         };
-        Ok((link, parse("hash", &row.try_get::<String, _>("hash")?)?))
+        Ok((link, parse("hash", &row.try_get::<String>("hash")?)?))
     }
 
     /// Each field goes in with its length, so that no two entries have the same bytes.
@@ -119,7 +120,7 @@ impl Link {
 /// # Errors
 /// If the database fails.
 pub async fn page(store: &Store, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM audit WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
+    let rows = sql::query("SELECT * FROM audit WHERE seq < $1 ORDER BY seq DESC LIMIT $2")
         .bind(before.unwrap_or(i64::MAX))
         .bind(i64::from(limit))
         .fetch_all(store.readers())
@@ -162,7 +163,7 @@ pub enum VerifyError {
 /// With the first entry that does not fit.
 pub async fn verify(store: &Store) -> Result<AuditHead, VerifyError> {
     let mut head = AuditHead { seq: 0, hash: GENESIS.into() };
-    let mut rows = sqlx::query("SELECT * FROM audit ORDER BY seq").fetch(store.readers());
+    let mut rows = sql::query("SELECT * FROM audit ORDER BY seq").fetch(store.readers());
     while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {
         let (link, hash) = Link::read(&row)?;
         if link.seq != head.seq + 1 {
@@ -179,12 +180,11 @@ pub async fn verify(store: &Store) -> Result<AuditHead, VerifyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Durability;
     use serde_json::json;
 
     async fn filled() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&folder.path().join("db")).await;
         for (action, allowed) in [("node.accept", true), ("job.create", true), ("token.create", false)] {
             let entry = NewEntry {
                 actor: "ann".into(),
@@ -202,7 +202,7 @@ mod tests {
         store
             .write::<(), StoreError, _>(move |c| {
                 Box::pin(async move {
-                    sqlx::query(sql).execute(c).await?;
+                    sql::query(sql).execute(c).await?;
                     Ok(())
                 })
             })

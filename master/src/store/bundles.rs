@@ -4,14 +4,14 @@
 //! must not keep every other write waiting for seconds.
 
 use super::{
-    Store, StoreError, deployments,
+    Connection, Row, Store, StoreError, deployments,
     events::{self, NewEvent},
     jobs::chunks,
     nodes::{from_json, insert_source, parse, to_json},
+    sql::{self, Insert},
 };
 use crate::bundles::{Approved, Assignment, Change, Fallback, Model, Stored};
 use serde_json::json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::{collections::HashMap, sync::Arc};
 use windlass_bundle::{oci::Image, signature::Signature};
 use windlass_types::{
@@ -26,37 +26,32 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn digest(row: &SqliteRow, column: &str) -> Result<Digest> {
+fn digest(row: &Row, column: &str) -> Result<Digest> {
     parse("digest", row.try_get(column)?)
 }
 
-pub(super) fn maybe<T: std::str::FromStr>(
-    what: &'static str,
-    row: &SqliteRow,
-    column: &str,
-) -> Result<Option<T>>
+pub(super) fn maybe<T: std::str::FromStr>(what: &'static str, row: &Row, column: &str) -> Result<Option<T>>
 where
     T::Err: std::fmt::Display,
 {
-    row.try_get::<Option<&str>, _>(column)?.map(|text| parse(what, text)).transpose()
+    row.try_get::<Option<&str>>(column)?.map(|text| parse(what, text)).transpose()
 }
 
 /// Everything that is kept in memory.
 pub async fn load(store: &Store) -> Result<Model> {
     let mut model = Model::default();
     let mut signatures: HashMap<Digest, Vec<Signature>> = HashMap::new();
-    let rows =
-        sqlx::query("SELECT bundle, signature FROM bundle_signatures ORDER BY bundle, created_ms, key");
+    let rows = sql::query("SELECT bundle, signature FROM bundle_signatures ORDER BY bundle, created_ms, key");
     for row in rows.fetch_all(store.readers()).await? {
-        let signature = Signature::from_json(row.try_get::<&str, _>("signature")?.as_bytes())
+        let signature = Signature::from_json(row.try_get::<&str>("signature")?.as_bytes())
             .map_err(|error| StoreError::corrupt("signature", error))?;
         signatures.entry(digest(&row, "bundle")?).or_default().push(signature);
     }
-    for row in sqlx::query("SELECT * FROM bundles").fetch_all(store.readers()).await? {
+    for row in sql::query("SELECT * FROM bundles").fetch_all(store.readers()).await? {
         let stored = stored(&row, &mut signatures)?;
         model.put(Arc::new(stored));
     }
-    for row in sqlx::query("SELECT * FROM approvals").fetch_all(store.readers()).await? {
+    for row in sql::query("SELECT * FROM approvals").fetch_all(store.readers()).await? {
         let text: String = row.try_get("approval")?;
         let approved = Approved {
             approval: from_json("approval", &text)?,
@@ -66,24 +61,24 @@ pub async fn load(store: &Store) -> Result<Model> {
         };
         model.approvals.insert(parse("plugin name", row.try_get("plugin")?)?, Arc::new(approved));
     }
-    for row in sqlx::query("SELECT * FROM node_plugins").fetch_all(store.readers()).await? {
+    for row in sql::query("SELECT * FROM node_plugins").fetch_all(store.readers()).await? {
         let assignment = Assignment {
             digest: maybe("digest", &row, "digest")?,
             deployment: parse("deployment id", row.try_get("deployment")?)?,
             allow_downgrade: row.try_get("allow_downgrade")?,
             pinned: row.try_get("pinned")?,
             previous: maybe("digest", &row, "previous_digest")?,
-            revision: row.try_get::<i64, _>("revision")?.unsigned_abs(),
+            revision: row.try_get::<i64>("revision")?.unsigned_abs(),
         };
         let node: NodeId = parse("node id", row.try_get("node_id")?)?;
         let plugin = parse("plugin name", row.try_get("plugin")?)?;
         model.sets.entry(node).or_default().plugins.insert(plugin, assignment);
     }
-    for row in sqlx::query("SELECT * FROM node_sets").fetch_all(store.readers()).await? {
+    for row in sql::query("SELECT * FROM node_sets").fetch_all(store.readers()).await? {
         let node: NodeId = parse("node id", row.try_get("node_id")?)?;
-        model.sets.entry(node).or_default().revision = row.try_get::<i64, _>("revision")?.unsigned_abs();
+        model.sets.entry(node).or_default().revision = row.try_get::<i64>("revision")?.unsigned_abs();
     }
-    let rows = sqlx::query("SELECT * FROM plugin_defaults ORDER BY created_ms, deployment");
+    let rows = sql::query("SELECT * FROM plugin_defaults ORDER BY created_ms, deployment");
     for row in rows.fetch_all(store.readers()).await? {
         let fallback = Fallback {
             deployment: parse("deployment id", row.try_get("deployment")?)?,
@@ -101,7 +96,7 @@ pub async fn load(store: &Store) -> Result<Model> {
     Ok(model)
 }
 
-fn stored(row: &SqliteRow, signatures: &mut HashMap<Digest, Vec<Signature>>) -> Result<Stored> {
+fn stored(row: &Row, signatures: &mut HashMap<Digest, Vec<Signature>>) -> Result<Stored> {
     let digest = digest(row, "digest")?;
     let image: &str = row.try_get("image")?;
     Ok(Stored {
@@ -110,7 +105,7 @@ fn stored(row: &SqliteRow, signatures: &mut HashMap<Digest, Vec<Signature>>) -> 
         version: parse("version", row.try_get("version")?)?,
         description: row.try_get("description")?,
         image: Image::parse(image.as_bytes()).map_err(|error| StoreError::corrupt("image", error))?,
-        size_bytes: row.try_get::<i64, _>("size_bytes")?.unsigned_abs(),
+        size_bytes: row.try_get::<i64>("size_bytes")?.unsigned_abs(),
         operations: from_json("operations", row.try_get("operations")?)?,
         capabilities: from_json("capabilities", row.try_get("capabilities")?)?,
         signatures: signatures.remove(&digest).unwrap_or_default(),
@@ -120,7 +115,7 @@ fn stored(row: &SqliteRow, signatures: &mut HashMap<Digest, Vec<Signature>>) -> 
 }
 
 /// Write changes.
-pub async fn write(c: &mut SqliteConnection, changes: &[Change]) -> Result<()> {
+pub async fn write(c: &mut Connection, changes: &[Change]) -> Result<()> {
     let (mut assigned, mut sets) = (Vec::new(), Vec::new());
     for change in changes {
         match change {
@@ -130,11 +125,11 @@ pub async fn write(c: &mut SqliteConnection, changes: &[Change]) -> Result<()> {
         }
     }
     for chunk in chunks(&assigned) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Insert::new(
             "INSERT INTO node_plugins (node_id, plugin, digest, deployment, allow_downgrade, pinned, \
              previous_digest, revision) ",
         );
-        query.push_values(chunk, |mut row, (node, plugin, assignment)| {
+        query.push_values(chunk, |row, (node, plugin, assignment)| {
             row.push_bind(node.to_string())
                 .push_bind(plugin.to_string())
                 .push_bind(assignment.digest.map(|digest| digest.to_string()))
@@ -153,8 +148,8 @@ pub async fn write(c: &mut SqliteConnection, changes: &[Change]) -> Result<()> {
         query.build().execute(&mut *c).await?;
     }
     for chunk in chunks(&sets) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO node_sets (node_id, revision) ");
-        query.push_values(chunk, |mut row, (node, revision)| {
+        let mut query = Insert::new("INSERT INTO node_sets (node_id, revision) ");
+        query.push_values(chunk, |row, (node, revision)| {
             row.push_bind(node.to_string()).push_bind(signed(*revision));
         });
         query.push(" ON CONFLICT (node_id) DO UPDATE SET revision = excluded.revision");
@@ -163,7 +158,7 @@ pub async fn write(c: &mut SqliteConnection, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
+async fn write_one(c: &mut Connection, change: &Change) -> Result<()> {
     match change {
         Change::Bundle(stored, source) => {
             insert_bundle(c, stored).await?;
@@ -178,11 +173,11 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
         }
         Change::Signature(bundle, signature) => put_signature(c, *bundle, signature).await,
         Change::DropBundle(digest) => {
-            sqlx::query("DELETE FROM bundles WHERE digest = $1").bind(digest.to_string()).execute(c).await?;
+            sql::query("DELETE FROM bundles WHERE digest = $1").bind(digest.to_string()).execute(c).await?;
             Ok(())
         }
         Change::Approval(plugin, approved) => {
-            sqlx::query(
+            sql::query(
                 "INSERT INTO approvals (plugin, approval, approved_by, approved_ms) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (plugin) DO UPDATE SET approval = excluded.approval, \
                  approved_by = excluded.approved_by, approved_ms = excluded.approved_ms",
@@ -197,7 +192,7 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
             events::append(c, &[NewEvent::new("plugin.approved", plugin, data)]).await
         }
         Change::Assign(node, plugin, None) => {
-            sqlx::query("DELETE FROM node_plugins WHERE node_id = $1 AND plugin = $2")
+            sql::query("DELETE FROM node_plugins WHERE node_id = $1 AND plugin = $2")
                 .bind(node.to_string())
                 .bind(plugin.as_str())
                 .execute(c)
@@ -208,12 +203,12 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
             for sql in
                 ["DELETE FROM node_plugins WHERE node_id = $1", "DELETE FROM node_sets WHERE node_id = $1"]
             {
-                sqlx::query(sql).bind(node.to_string()).execute(&mut *c).await?;
+                sql::query(sql).bind(node.to_string()).execute(&mut *c).await?;
             }
             Ok(())
         }
         Change::Fallback(plugin, fallback) => {
-            sqlx::query(
+            sql::query(
                 "INSERT INTO plugin_defaults (plugin, deployment, digest, target, allow_downgrade, created_ms) \
                  VALUES ($1, $2, $3, $4, $5, $6)",
             )
@@ -228,7 +223,7 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
             Ok(())
         }
         Change::DropFallback(plugin, deployment) => {
-            sqlx::query("DELETE FROM plugin_defaults WHERE plugin = $1 AND deployment = $2")
+            sql::query("DELETE FROM plugin_defaults WHERE plugin = $1 AND deployment = $2")
                 .bind(plugin.as_str())
                 .bind(deployment.to_string())
                 .execute(c)
@@ -242,10 +237,10 @@ async fn write_one(c: &mut SqliteConnection, change: &Change) -> Result<()> {
     }
 }
 
-async fn insert_bundle(c: &mut SqliteConnection, stored: &Stored) -> Result<()> {
+async fn insert_bundle(c: &mut Connection, stored: &Stored) -> Result<()> {
     let image =
         std::str::from_utf8(stored.image.manifest()).map_err(|error| StoreError::corrupt("image", error))?;
-    sqlx::query(
+    sql::query(
         "INSERT INTO bundles (digest, plugin, version, description, image, size_bytes, operations, \
          capabilities, created_by, created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
@@ -264,10 +259,10 @@ async fn insert_bundle(c: &mut SqliteConnection, stored: &Stored) -> Result<()> 
     Ok(())
 }
 
-async fn put_signature(c: &mut SqliteConnection, bundle: Digest, signature: &Signature) -> Result<()> {
+async fn put_signature(c: &mut Connection, bundle: Digest, signature: &Signature) -> Result<()> {
     let json =
         String::from_utf8(signature.to_json()).map_err(|error| StoreError::corrupt("signature", error))?;
-    sqlx::query(
+    sql::query(
         "INSERT INTO bundle_signatures (bundle, key, signature, created_ms) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (bundle, key) DO UPDATE SET signature = excluded.signature, \
          created_ms = excluded.created_ms",
@@ -291,12 +286,12 @@ pub struct EventRow {
 }
 
 /// Store events; those that are there already stay as they are. Gives back how many were new.
-pub async fn insert_events(c: &mut SqliteConnection, rows: &[EventRow]) -> Result<u64> {
+pub async fn insert_events(c: &mut Connection, rows: &[EventRow]) -> Result<u64> {
     let last: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(seq) FROM plugin_events").fetch_one(&mut *c).await?;
+        sql::query("SELECT MAX(seq) FROM plugin_events").fetch_scalar(&mut *c).await?.flatten();
     let (mut seq, mut new) = (last.unwrap_or(0), Vec::new());
     for EventRow { number, event } in rows {
-        let done = sqlx::query(
+        let done = sql::query(
             "INSERT INTO plugin_events (seq, node_id, node_name, number, time_ms, plugin, kind, version, \
              digest, from_version, message, stored_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
@@ -315,7 +310,7 @@ pub async fn insert_events(c: &mut SqliteConnection, rows: &[EventRow]) -> Resul
         .bind(crate::now_ms())
         .execute(&mut *c)
         .await?;
-        if done.rows_affected() == 1 {
+        if done == 1 {
             seq += 1;
             new.push(told(event));
         }
@@ -343,7 +338,7 @@ fn told(event: &PluginEvent) -> NewEvent {
 
 /// The newest event of each node: its number and time there.
 pub async fn newest_events(store: &Store) -> Result<HashMap<NodeId, (u64, i64)>> {
-    let rows = sqlx::query(
+    let rows = sql::query(
         "SELECT node_id, number, time_ms FROM plugin_events WHERE seq IN \
          (SELECT MAX(seq) FROM plugin_events GROUP BY node_id)",
     );
@@ -351,7 +346,7 @@ pub async fn newest_events(store: &Store) -> Result<HashMap<NodeId, (u64, i64)>>
         .await?
         .iter()
         .map(|row| {
-            let number = row.try_get::<i64, _>("number")?.unsigned_abs();
+            let number = row.try_get::<i64>("number")?.unsigned_abs();
             Ok((parse("node id", row.try_get("node_id")?)?, (number, row.try_get("time_ms")?)))
         })
         .collect()
@@ -365,7 +360,7 @@ pub async fn events(
     limit: u32,
 ) -> Result<Vec<PluginEvent>> {
     let rows =
-        sqlx::query("SELECT * FROM plugin_events WHERE plugin = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
+        sql::query("SELECT * FROM plugin_events WHERE plugin = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
             .bind(plugin.as_str())
             .bind(before.unwrap_or(i64::MAX))
             .bind(i64::from(limit))
@@ -374,7 +369,7 @@ pub async fn events(
     rows.iter().map(event).collect()
 }
 
-fn event(row: &SqliteRow) -> Result<PluginEvent> {
+fn event(row: &Row) -> Result<PluginEvent> {
     let name: NodeName = parse("node name", row.try_get("node_name")?)?;
     Ok(PluginEvent {
         seq: row.try_get("seq")?,
@@ -414,8 +409,8 @@ const SWEEP: i64 = 2000;
 
 /// Forget some events that were stored before a time, and of the oldest beyond a number. Gives back
 /// how many; call again until it is none.
-pub async fn sweep_events(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Result<u64> {
-    let done = sqlx::query(
+pub async fn sweep_events(c: &mut Connection, before_ms: i64, keep: u64) -> Result<u64> {
+    let done = sql::query(
         "DELETE FROM plugin_events WHERE seq IN (SELECT seq FROM plugin_events \
          WHERE stored_ms < $1 OR seq <= (SELECT MAX(seq) FROM plugin_events) - $2 ORDER BY seq LIMIT $3)",
     )
@@ -424,5 +419,5 @@ pub async fn sweep_events(c: &mut SqliteConnection, before_ms: i64, keep: u64) -
     .bind(SWEEP)
     .execute(c)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }

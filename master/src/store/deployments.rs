@@ -1,18 +1,18 @@
 //! Rows of deployments and their nodes.
 
 use super::{
-    Store, StoreError,
+    Connection, Row, Store, StoreError,
     bundles::{maybe, signed},
     events::{self, NewEvent},
     jobs::chunks,
     nodes::{from_json, parse, to_json},
+    sql::{self, Insert},
 };
 use crate::{
     bundles::state_word,
     deployments::{Live, Part, Rollout},
 };
 use serde_json::json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeMap;
 use windlass_types::{
     DeploymentId, Digest, PluginName,
@@ -64,21 +64,21 @@ fn told(live: &Live, before: Option<DeploymentState>) -> Vec<NewEvent> {
 }
 
 /// Write a deployment as it is now, and those of its parts that are not as they were.
-pub async fn put(c: &mut SqliteConnection, live: &Live, new: bool, parts: &[usize]) -> Result<()> {
+pub async fn put(c: &mut Connection, live: &Live, new: bool, parts: &[usize]) -> Result<()> {
     let shown = live.to_api();
     let rollout = &live.rollout;
     let before: Option<String> = match new {
         true => None,
         false => {
-            sqlx::query_scalar("SELECT state FROM deployments WHERE id = $1")
+            sql::query("SELECT state FROM deployments WHERE id = $1")
                 .bind(rollout.id.to_string())
-                .fetch_optional(&mut *c)
+                .fetch_scalar(&mut *c)
                 .await?
         }
     };
     events::append(c, &told(live, before.map(|state| state_from(&state)).transpose()?)).await?;
     if new {
-        sqlx::query(
+        sql::query(
             "INSERT INTO deployments (id, plugin, digest, version, state, reason, target, strategy, \
              allow_downgrade, revision, begun, soak_since_ms, forgiven, nodes, by_state, created_by, \
              created_ms, finished_ms) \
@@ -105,7 +105,7 @@ pub async fn put(c: &mut SqliteConnection, live: &Live, new: bool, parts: &[usiz
         .execute(&mut *c)
         .await?;
     } else {
-        sqlx::query(
+        sql::query(
             "UPDATE deployments SET state = $2, reason = $3, revision = $4, begun = $5, \
              soak_since_ms = $6, forgiven = $7, by_state = $8, finished_ms = $9 WHERE id = $1",
         )
@@ -124,11 +124,11 @@ pub async fn put(c: &mut SqliteConnection, live: &Live, new: bool, parts: &[usiz
     let parts: Vec<(usize, &Part)> =
         parts.iter().filter_map(|at| Some((*at, rollout.parts.get(*at)?))).collect();
     for chunk in chunks(&parts) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Insert::new(
             "INSERT INTO deployment_nodes (deployment_id, position, node_id, node_name, step, state, \
              to_digest, from_digest, from_version, problem, given, sent_ms, changed_ms) ",
         );
-        query.push_values(chunk, |mut row, (position, part)| {
+        query.push_values(chunk, |row, (position, part)| {
             row.push_bind(rollout.id.to_string())
                 .push_bind(i64::try_from(*position).unwrap_or(i64::MAX))
                 .push_bind(part.node.to_string())
@@ -153,9 +153,9 @@ pub async fn put(c: &mut SqliteConnection, live: &Live, new: bool, parts: &[usiz
     Ok(())
 }
 
-fn live(row: &SqliteRow, parts: Vec<Part>) -> Result<Live> {
+fn live(row: &Row, parts: Vec<Part>) -> Result<Live> {
     let number =
-        |column: &str| row.try_get::<i64, _>(column).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        |column: &str| row.try_get::<i64>(column).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let digest: Option<Digest> = maybe("digest", row, "digest")?;
     let version: Option<String> = row.try_get("version")?;
     Ok(Live {
@@ -173,20 +173,20 @@ fn live(row: &SqliteRow, parts: Vec<Part>) -> Result<Live> {
         to: digest.zip(version).map(|(digest, version)| PluginVersion { version, digest }),
         target: from_json("target", row.try_get("target")?)?,
         allow_downgrade: row.try_get("allow_downgrade")?,
-        revision: row.try_get::<i64, _>("revision")?.unsigned_abs(),
+        revision: row.try_get::<i64>("revision")?.unsigned_abs(),
         created_by: row.try_get("created_by")?,
         created_ms: row.try_get("created_ms")?,
         finished_ms: row.try_get("finished_ms")?,
     })
 }
 
-fn part(row: &SqliteRow) -> Result<Part> {
+fn part(row: &Row) -> Result<Part> {
     let from: Option<Digest> = maybe("digest", row, "from_digest")?;
     let version: Option<String> = row.try_get("from_version")?;
     Ok(Part {
         node: parse("node id", row.try_get("node_id")?)?,
         name: parse("node name", row.try_get("node_name")?)?,
-        step: u32::try_from(row.try_get::<i64, _>("step")?).unwrap_or(u32::MAX),
+        step: u32::try_from(row.try_get::<i64>("step")?).unwrap_or(u32::MAX),
         state: at_from(row.try_get("state")?)?,
         to: maybe("digest", row, "to_digest")?,
         from: from.zip(version).map(|(digest, version)| PluginVersion { version, digest }),
@@ -198,7 +198,7 @@ fn part(row: &SqliteRow) -> Result<Part> {
 }
 
 async fn parts(store: &Store, id: &str) -> Result<Vec<Part>> {
-    sqlx::query("SELECT * FROM deployment_nodes WHERE deployment_id = $1 ORDER BY position")
+    sql::query("SELECT * FROM deployment_nodes WHERE deployment_id = $1 ORDER BY position")
         .bind(id)
         .fetch_all(store.readers())
         .await?
@@ -209,7 +209,7 @@ async fn parts(store: &Store, id: &str) -> Result<Vec<Part>> {
 
 /// Deployments that have not ended.
 pub async fn unfinished(store: &Store) -> Result<Vec<Live>> {
-    let rows = sqlx::query("SELECT * FROM deployments WHERE finished_ms IS NULL ORDER BY id")
+    let rows = sql::query("SELECT * FROM deployments WHERE finished_ms IS NULL ORDER BY id")
         .fetch_all(store.readers())
         .await?;
     let mut all = Vec::with_capacity(rows.len());
@@ -223,7 +223,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<Live>> {
 /// One deployment, with its nodes.
 pub async fn get(store: &Store, id: DeploymentId) -> Result<Option<Live>> {
     let id = id.to_string();
-    let row = sqlx::query("SELECT * FROM deployments WHERE id = $1")
+    let row = sql::query("SELECT * FROM deployments WHERE id = $1")
         .bind(&id)
         .fetch_optional(store.readers())
         .await?;
@@ -242,29 +242,29 @@ pub async fn page(
     let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
     let rows = match plugin {
         Some(plugin) => {
-            sqlx::query("SELECT * FROM deployments WHERE plugin = $1 AND id < $2 ORDER BY id DESC LIMIT $3")
+            sql::query("SELECT * FROM deployments WHERE plugin = $1 AND id < $2 ORDER BY id DESC LIMIT $3")
                 .bind(plugin.as_str())
         }
-        None => sqlx::query("SELECT * FROM deployments WHERE id < $1 ORDER BY id DESC LIMIT $2"),
+        None => sql::query("SELECT * FROM deployments WHERE id < $1 ORDER BY id DESC LIMIT $2"),
     };
     let rows = rows.bind(before).bind(i64::from(limit)).fetch_all(store.readers()).await?;
     rows.iter()
         .map(|row| {
             let by_state: BTreeMap<DeploymentNodeState, u32> = from_json("counts", row.try_get("by_state")?)?;
-            let nodes = u32::try_from(row.try_get::<i64, _>("nodes")?).unwrap_or(u32::MAX);
+            let nodes = u32::try_from(row.try_get::<i64>("nodes")?).unwrap_or(u32::MAX);
             Ok(Deployment { nodes, by_state, ..live(row, Vec::new())?.to_api() })
         })
         .collect()
 }
 
 /// Forget deployments that ended before a time.
-pub async fn sweep(c: &mut SqliteConnection, before_ms: i64) -> Result<u64> {
-    let done = sqlx::query(
+pub async fn sweep(c: &mut Connection, before_ms: i64) -> Result<u64> {
+    let done = sql::query(
         "DELETE FROM deployments WHERE id IN \
          (SELECT id FROM deployments WHERE finished_ms < $1 ORDER BY finished_ms LIMIT 20)",
     )
     .bind(before_ms)
     .execute(c)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }

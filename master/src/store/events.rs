@@ -6,12 +6,12 @@
 //! waits ([`Store::newest_event`]).
 
 use super::{
-    Store, StoreError,
+    Connection, Row, Store, StoreError,
     jobs::chunks,
     nodes::{from_json, parse},
+    sql::{self, Insert},
 };
 use serde_json::Value;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::cell::Cell;
 use windlass_types::{NodeId, NodeName, api::events::Event};
 
@@ -59,17 +59,16 @@ pub(super) async fn noting<T>(work: impl Future<Output = T>) -> (T, i64) {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn append(c: &mut SqliteConnection, events: &[NewEvent]) -> Result<()> {
+pub async fn append(c: &mut Connection, events: &[NewEvent]) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
     // One writer: nobody can append between these statements.
     let mut seq = newest(&mut *c).await?;
     for chunk in chunks(events) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO events (seq, time_ms, kind, node_id, node_name, subject, data) ",
-        );
-        query.push_values(chunk, |mut row, event| {
+        let mut query =
+            Insert::new("INSERT INTO events (seq, time_ms, kind, node_id, node_name, subject, data) ");
+        query.push_values(chunk, |row, event| {
             seq += 1;
             let node = event.node.as_ref();
             row.push_bind(seq)
@@ -87,8 +86,8 @@ pub async fn append(c: &mut SqliteConnection, events: &[NewEvent]) -> Result<()>
     Ok(())
 }
 
-async fn newest(c: &mut SqliteConnection) -> Result<i64> {
-    let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM events").fetch_one(c).await?;
+async fn newest(c: &mut Connection) -> Result<i64> {
+    let newest: Option<i64> = sql::query("SELECT MAX(seq) FROM events").fetch_scalar(c).await?.flatten();
     Ok(newest.unwrap_or(0))
 }
 
@@ -128,7 +127,7 @@ macro_rules! fits {
 /// If the database fails.
 pub async fn page(store: &Store, filter: &Filter, after: i64, limit: u32) -> Result<Vec<Event>> {
     let sql = concat!("SELECT * FROM events WHERE ", fits!(), " AND seq > $3 ORDER BY seq LIMIT $4");
-    let rows = sqlx::query(sql)
+    let rows = sql::query(sql)
         .bind(&filter.kind)
         .bind(&filter.node)
         .bind(after)
@@ -138,8 +137,8 @@ pub async fn page(store: &Store, filter: &Filter, after: i64, limit: u32) -> Res
     rows.iter().map(event).collect()
 }
 
-fn event(row: &SqliteRow) -> Result<Event> {
-    let text = |column: &str| row.try_get::<Option<&str>, _>(column);
+fn event(row: &Row) -> Result<Event> {
+    let text = |column: &str| row.try_get::<Option<&str>>(column);
     Ok(Event {
         seq: row.try_get("seq")?,
         time_ms: row.try_get("time_ms")?,
@@ -157,11 +156,11 @@ fn event(row: &SqliteRow) -> Result<Event> {
 /// If the database fails.
 pub async fn before_last(store: &Store, filter: &Filter, last: u32) -> Result<i64> {
     let sql = concat!("SELECT seq FROM events WHERE ", fits!(), " ORDER BY seq DESC LIMIT 1 OFFSET $3");
-    let seq: Option<i64> = sqlx::query_scalar(sql)
+    let seq: Option<i64> = sql::query(sql)
         .bind(&filter.kind)
         .bind(&filter.node)
         .bind(i64::from(last))
-        .fetch_optional(store.readers())
+        .fetch_scalar(store.readers())
         .await?;
     Ok(seq.unwrap_or(0))
 }
@@ -171,10 +170,11 @@ pub async fn before_last(store: &Store, filter: &Filter, last: u32) -> Result<i6
 /// # Errors
 /// If the database fails.
 pub async fn before_time(store: &Store, time_ms: i64) -> Result<i64> {
-    let first: Option<i64> = sqlx::query_scalar("SELECT MIN(seq) FROM events WHERE time_ms >= $1")
+    let first: Option<i64> = sql::query("SELECT MIN(seq) FROM events WHERE time_ms >= $1")
         .bind(time_ms)
-        .fetch_one(store.readers())
-        .await?;
+        .fetch_scalar(store.readers())
+        .await?
+        .flatten();
     match first {
         Some(first) => Ok(first - 1),
         None => last(store).await,
@@ -187,7 +187,7 @@ pub async fn before_time(store: &Store, time_ms: i64) -> Result<i64> {
 /// If the database fails.
 pub async fn last(store: &Store) -> Result<i64> {
     let newest: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(seq) FROM events").fetch_one(store.readers()).await?;
+        sql::query("SELECT MAX(seq) FROM events").fetch_scalar(store.readers()).await?.flatten();
     Ok(newest.unwrap_or(0))
 }
 
@@ -199,9 +199,9 @@ const SWEEP: i64 = 5000;
 ///
 /// # Errors
 /// If the database fails.
-pub async fn sweep(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Result<u64> {
+pub async fn sweep(c: &mut Connection, before_ms: i64, keep: u64) -> Result<u64> {
     let newest = newest(&mut *c).await?;
-    let old = sqlx::query(
+    let old = sql::query(
         "DELETE FROM events WHERE seq IN \
          (SELECT seq FROM events WHERE time_ms < $1 AND seq < $2 ORDER BY time_ms LIMIT $3)",
     )
@@ -210,29 +210,28 @@ pub async fn sweep(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Resul
     .bind(SWEEP)
     .execute(&mut *c)
     .await?;
-    if old.rows_affected() > 0 {
-        return Ok(old.rows_affected());
+    if old > 0 {
+        return Ok(old);
     }
     let keep = i64::try_from(keep.max(1)).unwrap_or(i64::MAX);
-    let many = sqlx::query(
+    let many = sql::query(
         "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq <= $1 ORDER BY seq LIMIT $2)",
     )
     .bind(newest.saturating_sub(keep))
     .bind(SWEEP)
     .execute(c)
     .await?;
-    Ok(many.rows_affected())
+    Ok(many)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Durability;
     use serde_json::json;
 
     async fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&folder.path().join("db")).await;
         (folder, store)
     }
 

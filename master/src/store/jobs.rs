@@ -4,13 +4,13 @@
 //! new come back, so that the primary key, and not a look beforehand, decides which outcome counts.
 
 use super::{
-    Store, StoreError,
+    Connection, Row, Store, StoreError,
     events::{self, NewEvent},
     nodes::{from_json, parse, to_json},
+    sql::{self, Insert},
 };
 use futures_util::TryStreamExt as _;
 use serde_json::json;
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use std::collections::{BTreeMap, HashSet};
 use windlass_types::{
     Digest, JobId, NodeId, NodeName, Outcome, OutcomeKind, RequestId,
@@ -105,13 +105,13 @@ fn stage_from(text: &str) -> Result<JobNodeState> {
 
 /// A new job with its nodes.
 pub async fn insert(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     job: &Job,
     type_digest: Digest,
     node_ms: u64,
     parts: &[PartRow],
 ) -> Result<()> {
-    sqlx::query(
+    sql::query(
         "INSERT INTO jobs (id, operation, args, effect, type_digest, dry_run, target, created_by, \
          created_ms, deadline_ms, nodes, batch, max_failures, node_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
@@ -135,10 +135,9 @@ pub async fn insert(
     let id = job.id.to_string();
     let mut position = 0_i64;
     for chunk in chunks(parts) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO job_nodes (job_id, position, request_id, node_id, node_name) ",
-        );
-        query.push_values(chunk, |mut row, part| {
+        let mut query =
+            Insert::new("INSERT INTO job_nodes (job_id, position, request_id, node_id, node_name) ");
+        query.push_values(chunk, |row, part| {
             row.push_bind(id.clone())
                 .push_bind(position)
                 .push_bind(part.request.to_string())
@@ -154,18 +153,18 @@ pub async fn insert(
 /// Store outcomes and count them. Gives back those that were the first of their node; the others
 /// are left as if they had not come.
 pub async fn insert_outcomes(
-    c: &mut SqliteConnection,
+    c: &mut Connection,
     rows: &[OutcomeRow],
     now_ms: i64,
 ) -> Result<HashSet<(JobId, u32)>> {
     let mut first = HashSet::with_capacity(rows.len());
     let mut counts: BTreeMap<JobId, BTreeMap<OutcomeKind, i64>> = BTreeMap::new();
     for chunk in chunks(rows) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Insert::new(
             "INSERT INTO job_outcomes (job_id, position, started_ms, finished_ms, plugin_digest, stats, \
              outcome, trace) ",
         );
-        query.push_values(chunk, |mut values, row| {
+        query.push_values(chunk, |values, row| {
             values
                 .push_bind(row.job.to_string())
                 .push_bind(i64::from(row.position))
@@ -192,7 +191,7 @@ pub async fn insert_outcomes(
     }
     let mut finished = Vec::new();
     for (job, kinds) in counts {
-        let mut query = sqlx::query(
+        let mut query = sql::query(
             "UPDATE jobs SET succeeded = succeeded + $2, failed = failed + $3, trapped = trapped + $4, \
              timed_out = timed_out + $5, denied = denied + $6, refused = refused + $7, \
              cancelled = cancelled + $8, no_answer = no_answer + $9, indeterminate = indeterminate + $10, \
@@ -206,7 +205,7 @@ pub async fn insert_outcomes(
         }
         let row = query.bind(kinds.values().sum::<i64>()).bind(now_ms).fetch_one(&mut *c).await?;
         // Outcomes of a finished job are never the first of their node, so it finishes once.
-        if row.try_get::<Option<i64>, _>("finished_ms")?.is_some() {
+        if row.try_get::<Option<i64>>("finished_ms")?.is_some() {
             let mut outcomes = serde_json::Map::new();
             for kind in OutcomeKind::ALL {
                 let number: i64 = row.try_get(kind.as_str())?;
@@ -215,8 +214,8 @@ pub async fn insert_outcomes(
                 }
             }
             let data = json!({
-                "operation": row.try_get::<&str, _>("operation")?, "by": row.try_get::<&str, _>("created_by")?,
-                "nodes": row.try_get::<i64, _>("nodes")?, "outcomes": outcomes,
+                "operation": row.try_get::<&str>("operation")?, "by": row.try_get::<&str>("created_by")?,
+                "nodes": row.try_get::<i64>("nodes")?, "outcomes": outcomes,
             });
             finished.push(NewEvent { time_ms: now_ms, ..NewEvent::new("job.finished", job, data) });
         }
@@ -226,9 +225,9 @@ pub async fn insert_outcomes(
 }
 
 /// Note that nodes of a job with batches have their turn.
-pub async fn release(c: &mut SqliteConnection, job: JobId, positions: &[u32], now_ms: i64) -> Result<()> {
+pub async fn release(c: &mut Connection, job: JobId, positions: &[u32], now_ms: i64) -> Result<()> {
     for position in positions {
-        sqlx::query("UPDATE job_nodes SET released_ms = $3 WHERE job_id = $1 AND position = $2")
+        sql::query("UPDATE job_nodes SET released_ms = $3 WHERE job_id = $1 AND position = $2")
             .bind(job.to_string())
             .bind(i64::from(*position))
             .bind(now_ms)
@@ -239,9 +238,9 @@ pub async fn release(c: &mut SqliteConnection, job: JobId, positions: &[u32], no
 }
 
 /// Note how far nodes are.
-pub async fn update_stages(c: &mut SqliteConnection, rows: &[StageRow]) -> Result<()> {
+pub async fn update_stages(c: &mut Connection, rows: &[StageRow]) -> Result<()> {
     for row in rows {
-        sqlx::query("UPDATE job_nodes SET stage = $3, started_ms = $4 WHERE job_id = $1 AND position = $2")
+        sql::query("UPDATE job_nodes SET stage = $3, started_ms = $4 WHERE job_id = $1 AND position = $2")
             .bind(row.job.to_string())
             .bind(i64::from(row.position))
             .bind(stage_word(row.stage))
@@ -253,20 +252,20 @@ pub async fn update_stages(c: &mut SqliteConnection, rows: &[StageRow]) -> Resul
 }
 
 /// Note that somebody wants a job cancelled. False when it is finished, or there is none.
-pub async fn request_cancel(c: &mut SqliteConnection, id: JobId) -> Result<bool> {
-    let done = sqlx::query("UPDATE jobs SET cancel_requested = TRUE WHERE id = $1 AND finished_ms IS NULL")
+pub async fn request_cancel(c: &mut Connection, id: JobId) -> Result<bool> {
+    let done = sql::query("UPDATE jobs SET cancel_requested = TRUE WHERE id = $1 AND finished_ms IS NULL")
         .bind(id.to_string())
         .execute(c)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
-fn job(row: &SqliteRow) -> Result<Job> {
-    let text = |column: &str| row.try_get::<&str, _>(column);
+fn job(row: &Row) -> Result<Job> {
+    let text = |column: &str| row.try_get::<&str>(column);
     let count =
-        |column: &str| row.try_get::<i64, _>(column).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        |column: &str| row.try_get::<i64>(column).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
     let maybe = |column: &str| {
-        row.try_get::<Option<i64>, _>(column)
+        row.try_get::<Option<i64>>(column)
             .map(|number| number.map(|number| u32::try_from(number).unwrap_or(u32::MAX)))
     };
     let finished_ms: Option<i64> = row.try_get("finished_ms")?;
@@ -300,7 +299,7 @@ fn job(row: &SqliteRow) -> Result<Job> {
 
 /// One job.
 pub async fn get(store: &Store, id: JobId) -> Result<Option<Job>> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = $1")
+    let row = sql::query("SELECT * FROM jobs WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(store.readers())
         .await?;
@@ -317,7 +316,7 @@ pub async fn page(
 ) -> Result<(Vec<Job>, bool)> {
     // After every id.
     let before = before.map_or_else(|| "~".to_owned(), |id| id.to_string());
-    let mut rows = sqlx::query("SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2")
+    let mut rows = sql::query("SELECT * FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2")
         .bind(before)
         .bind(i64::from(limit) + 1)
         .fetch(store.readers());
@@ -326,7 +325,7 @@ pub async fn page(
         if items.len() >= limit as usize || bytes >= max_bytes {
             return Ok((items, true));
         }
-        bytes += row.try_get::<&str, _>("args")?.len() + row.try_get::<&str, _>("target")?.len();
+        bytes += row.try_get::<&str>("args")?.len() + row.try_get::<&str>("target")?.len();
         items.push(job(&row)?);
     }
     Ok((items, false))
@@ -334,14 +333,14 @@ pub async fn page(
 
 /// All unfinished jobs with their nodes.
 pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
-    let rows = sqlx::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id")
+    let rows = sql::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id")
         .fetch_all(store.readers())
         .await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in &rows {
         let job = job(row)?;
         let digest = parse("digest", row.try_get("type_digest")?)?;
-        let parts = sqlx::query(
+        let parts = sql::query(
             "SELECT n.position, n.request_id, n.node_id, n.node_name, n.stage, n.started_ms, \
              n.released_ms, o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
              ON o.job_id = n.job_id AND o.position = n.position WHERE n.job_id = $1 ORDER BY n.position",
@@ -352,7 +351,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
         .iter()
         .map(|row| {
             Ok(StoredPart {
-                position: u32::try_from(row.try_get::<i64, _>("position")?).unwrap_or(u32::MAX),
+                position: u32::try_from(row.try_get::<i64>("position")?).unwrap_or(u32::MAX),
                 row: PartRow {
                     request: parse("request id", row.try_get("request_id")?)?,
                     node: parse("node id", row.try_get("node_id")?)?,
@@ -361,7 +360,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
                 stage: stage_from(row.try_get("stage")?)?,
                 started_ms: row.try_get("started_ms")?,
                 released_ms: row.try_get("released_ms")?,
-                done: row.try_get::<Option<i64>, _>("finished_ms")?.is_some(),
+                done: row.try_get::<Option<i64>>("finished_ms")?.is_some(),
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -382,7 +381,7 @@ pub async fn nodes(
     limit: u32,
     max_bytes: usize,
 ) -> Result<(Vec<(u32, JobNode)>, bool)> {
-    let mut rows = sqlx::query(
+    let mut rows = sql::query(
         "SELECT n.position, n.node_id, n.node_name, n.stage, COALESCE(o.started_ms, n.started_ms) AS started_ms, \
          o.finished_ms, o.plugin_digest, o.stats, o.outcome FROM job_nodes n LEFT JOIN job_outcomes o \
          ON o.job_id = n.job_id AND o.position = n.position \
@@ -397,7 +396,7 @@ pub async fn nodes(
         if items.len() >= limit as usize || bytes >= max_bytes {
             return Ok((items, true));
         }
-        let text = |column: &str| row.try_get::<Option<&str>, _>(column);
+        let text = |column: &str| row.try_get::<Option<&str>>(column);
         let outcome = text("outcome")?;
         bytes += outcome.map_or(0, str::len);
         let outcome: Option<Outcome> = outcome.map(|outcome| from_json("outcome", outcome)).transpose()?;
@@ -412,14 +411,14 @@ pub async fn nodes(
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
         };
-        items.push((u32::try_from(row.try_get::<i64, _>("position")?).unwrap_or(u32::MAX), node));
+        items.push((u32::try_from(row.try_get::<i64>("position")?).unwrap_or(u32::MAX), node));
     }
     Ok((items, false))
 }
 
 /// The trace of a node of a job; empty until it has its outcome. None when the job has no such node.
 pub async fn trace(store: &Store, id: JobId, node: &str) -> Result<Option<JobTrace>> {
-    let row = sqlx::query(
+    let row = sql::query(
         "SELECT n.node_id, n.node_name, o.trace FROM job_nodes n LEFT JOIN job_outcomes o \
          ON o.job_id = n.job_id AND o.position = n.position \
          WHERE n.job_id = $1 AND (n.node_id = $2 OR n.node_name = $2)",
@@ -443,27 +442,27 @@ const SWEEP: i64 = 5000;
 
 /// Forget some of the finished jobs that ended before a time, and of the oldest beyond a number.
 /// Gives back how many; call again until it is none.
-pub async fn sweep(c: &mut SqliteConnection, before_ms: i64, keep: u64) -> Result<u64> {
+pub async fn sweep(c: &mut Connection, before_ms: i64, keep: u64) -> Result<u64> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     // The first query goes along the index; the second begins behind what is kept.
     let mut old =
-        sqlx::query("SELECT id, nodes FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT 50")
+        sql::query("SELECT id, nodes FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT 50")
             .bind(before_ms)
             .fetch_all(&mut *c)
             .await?;
     if old.is_empty() {
         let sql = "SELECT id, nodes FROM jobs WHERE finished_ms IS NOT NULL \
                    ORDER BY finished_ms DESC LIMIT 50 OFFSET $1";
-        old = sqlx::query(sql).bind(keep).fetch_all(&mut *c).await?;
+        old = sql::query(sql).bind(keep).fetch_all(&mut *c).await?;
     }
     let (mut swept, mut nodes) = (0, 0);
     for row in old {
         if nodes >= SWEEP {
             break;
         }
-        nodes += row.try_get::<i64, _>("nodes")?;
+        nodes += row.try_get::<i64>("nodes")?;
         let id: &str = row.try_get("id")?;
-        sqlx::query("DELETE FROM jobs WHERE id = $1").bind(id).execute(&mut *c).await?;
+        sql::query("DELETE FROM jobs WHERE id = $1").bind(id).execute(&mut *c).await?;
         swept += 1;
     }
     Ok(swept)

@@ -7,19 +7,8 @@
 //! An epoch is at least the number of seconds since 1970. So a database that was restored from an older
 //! copy never leads with an epoch below what hosts remember.
 
-use super::StoreError;
-use sqlx::{FromRow, SqliteConnection};
+use super::{Connection, StoreError, sql};
 use windlass_types::{Fingerprint, MasterId};
-
-/// The row.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-struct Row {
-    epoch: i64,
-    master: String,
-    address: String,
-    authority: String,
-    beats: i64,
-}
 
 /// The lead, as somebody left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +38,22 @@ fn number(epoch: u64) -> i64 {
 ///
 /// # Errors
 /// If the database fails, or the row makes no sense.
-pub async fn read(connection: &mut SqliteConnection) -> Result<Option<Lease>, StoreError> {
-    let row: Option<Row> =
-        sqlx::query_as("SELECT epoch, master, address, authority, beats FROM leader WHERE id = 1")
-            .fetch_optional(connection)
-            .await?;
-    let Some(Row { epoch, master, address, authority, beats }) = row else { return Ok(None) };
+pub async fn read(connection: &mut Connection) -> Result<Option<Lease>, StoreError> {
+    let row = sql::query("SELECT epoch, master, address, authority, beats FROM leader WHERE id = 1")
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
     let bad = |what| move |error: windlass_types::IdError| StoreError::corrupt(what, error);
     Ok(Some(Lease {
-        epoch: u64::try_from(epoch).map_err(|error| StoreError::corrupt("epoch", error))?,
-        master: match master.as_str() {
+        epoch: u64::try_from(row.try_get::<i64>("epoch")?)
+            .map_err(|error| StoreError::corrupt("epoch", error))?,
+        master: match row.try_get("master")? {
             "" => None,
             id => Some(id.parse().map_err(bad("leader"))?),
         },
-        address,
-        authority: authority.parse().map_err(bad("authority of the leader"))?,
-        beats,
+        address: row.try_get("address")?,
+        authority: row.try_get::<&str>("authority")?.parse().map_err(bad("authority of the leader"))?,
+        beats: row.try_get("beats")?,
     }))
 }
 
@@ -73,18 +62,18 @@ pub async fn read(connection: &mut SqliteConnection) -> Result<Option<Lease>, St
 /// # Errors
 /// If the database fails.
 pub async fn take(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     seen: Option<&Lease>,
     me: &Candidate,
 ) -> Result<Option<u64>, StoreError> {
     let seconds = u64::try_from(crate::now_ms() / 1000).unwrap_or(0);
     let epoch = seen.map_or(1, |lease| lease.epoch + 1).max(seconds);
     let query = match seen {
-        None => sqlx::query(
+        None => sql::query(
             "INSERT INTO leader (id, epoch, master, address, authority, beats) VALUES (1, $1, $2, $3, $4, 0) \
              ON CONFLICT (id) DO NOTHING",
         ),
-        Some(_) => sqlx::query(
+        Some(_) => sql::query(
             "UPDATE leader SET epoch = $1, master = $2, address = $3, authority = $4, beats = 0 \
              WHERE id = 1 AND epoch = $5 AND beats = $6",
         ),
@@ -98,7 +87,7 @@ pub async fn take(
         None => query,
         Some(lease) => query.bind(number(lease.epoch)).bind(lease.beats),
     };
-    let taken = query.execute(connection).await?.rows_affected() == 1;
+    let taken = query.execute(connection).await? == 1;
     Ok(taken.then_some(epoch))
 }
 
@@ -106,40 +95,42 @@ pub async fn take(
 ///
 /// # Errors
 /// If the database fails.
-pub async fn renew(connection: &mut SqliteConnection, epoch: u64) -> Result<bool, StoreError> {
-    let renewed = sqlx::query("UPDATE leader SET beats = beats + 1 WHERE id = 1 AND epoch = $1")
+pub async fn renew(connection: &mut Connection, epoch: u64) -> Result<bool, StoreError> {
+    let renewed = sql::query("UPDATE leader SET beats = beats + 1 WHERE id = 1 AND epoch = $1")
         .bind(number(epoch))
         .execute(connection)
         .await?;
-    Ok(renewed.rows_affected() == 1)
+    Ok(renewed == 1)
 }
 
 /// Lead no more: another master may take it at once.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn give_up(connection: &mut SqliteConnection, epoch: u64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE leader SET master = '', beats = beats + 1 WHERE id = 1 AND epoch = $1")
+pub async fn give_up(connection: &mut Connection, epoch: u64) -> Result<(), StoreError> {
+    sql::query("UPDATE leader SET master = '', beats = beats + 1 WHERE id = 1 AND epoch = $1")
         .bind(number(epoch))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Whether a master of this epoch may write in the transaction that has begun.
-pub(super) async fn leads(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let epoch: Option<i64> =
-        sqlx::query_scalar("SELECT epoch FROM leader WHERE id = 1").fetch_optional(connection).await?;
+/// The epoch that may write in the transaction that has begun. On a server the row stays as it is until
+/// the transaction ends: a takeover waits for it. A renewal does not, since the lock is only on the key
+/// that the epoch is part of.
+pub(super) async fn leads(connection: &mut Connection) -> Result<u64, sqlx::Error> {
+    let look = match connection {
+        Connection::Sqlite(_) => "SELECT epoch FROM leader WHERE id = 1",
+        Connection::Postgres(_) => "SELECT epoch FROM leader WHERE id = 1 FOR KEY SHARE",
+    };
+    let epoch: Option<i64> = sql::query(look).fetch_scalar(connection).await?;
     Ok(epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::Durability,
-        store::{Store, tokens},
-    };
+    use crate::store::tokens;
     use windlass_types::api::{NewToken, Role};
 
     fn candidate() -> Candidate {
@@ -153,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn one_of_many_takes_what_stands_still() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&dir.path().join("db")).await;
         let (mut a, mut b) = (store.connect().await.unwrap(), store.connect().await.unwrap());
         assert_eq!(read(&mut a).await.unwrap(), None);
         let (first, second) = (candidate(), candidate());
@@ -181,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_lead_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db"), Durability::Process).await.unwrap();
+        let store = crate::testing::open(&dir.path().join("db")).await;
         let mut connection = store.connect().await.unwrap();
         let epoch = take(&mut connection, None, &candidate()).await.unwrap().unwrap();
         let new = NewToken { name: "t".into(), role: Role::Viewer, ttl_ms: None };
@@ -194,8 +185,8 @@ mod tests {
         let (stale, of_none) = tokio::join!(tokens::create(&mine, &new), tokens::create(&store, &new));
         assert!(matches!(stale, Err(StoreError::NotLeading)));
         of_none.unwrap();
-        let tokens: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM tokens").fetch_one(store.readers()).await.unwrap();
-        assert_eq!(tokens, 2);
+        let tokens: Option<i64> =
+            sql::query("SELECT COUNT(*) FROM tokens").fetch_scalar(store.readers()).await.unwrap();
+        assert_eq!(tokens, Some(2));
     }
 }

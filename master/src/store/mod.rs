@@ -1,14 +1,7 @@
-//! The database.
+//! The database: SQLite in WAL mode, or PostgreSQL, with one set of statements ([`sql`]).
 //!
-//! SQLite in WAL mode: many readers beside one writer. All writes go through one task, which puts
-//! what has queued up into one transaction and answers after its commit. So a thousand results
-//! that arrive together cost one wait for the disk instead of a thousand, a write never meets
-//! "database is locked", and the caller may tell the world as soon as [`Store::write`] returns.
-//! Each write has its own savepoint: one that fails takes none of its neighbours with it.
-//!
-//! A write belongs to a term ([`Store::for_term`]). Each transaction begins with a look at who leads, and
-//! a write of a term that is over is refused unseen: a master that was paused in the middle of something
-//! can't write when it wakes up, whatever it believes.
+//! Many readers beside one writer ([`writer`]), on both: who writes is the one master that leads. Readers
+//! see everything that a finished [`Store::write`] wrote.
 
 pub mod audit;
 pub(crate) mod bundles;
@@ -16,17 +9,25 @@ pub(crate) mod deployments;
 pub mod events;
 pub mod jobs;
 pub mod lease;
+pub mod moving;
 pub mod nodes;
+mod schema;
+pub mod sql;
 pub mod tokens;
+mod writer;
 
-use crate::config::Durability;
+pub use sql::{Connection, Pool, Row};
+
+use crate::config::{Config, Durability};
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr as _, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
+use writer::{Queued, Work, Writer};
 
 /// Why the store could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +35,21 @@ pub enum StoreError {
     /// The database refused or failed.
     #[error("database")]
     Database(#[from] sqlx::Error),
+    /// The server could not be reached.
+    #[error("cannot connect to the database at {server}")]
+    Connect {
+        server: String,
+        #[source]
+        source: sqlx::Error,
+    },
     /// The schema could not be brought up to date.
     #[error("cannot bring the database up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A row holds something that this version cannot read.
     #[error("the database holds a bad {what}: {problem}")]
     Corrupt { what: &'static str, problem: String },
-    /// Another write of the same group could not be committed, or the store is closing.
+    /// Another write of the same group could not be committed, the database does not answer, or the
+    /// store is closing.
     #[error("the database is closed or cannot commit")]
     Closed,
     /// The write belongs to a term that is over.
@@ -61,21 +70,93 @@ impl StoreError {
 
 /// Writes that wait for the writer; whoever comes when it is full waits.
 const QUEUE: usize = 1024;
-/// Writes in one transaction at most, so that the first of them does not wait for too many others.
-const GROUP: usize = 256;
 const READERS: u32 = 4;
+/// How long a reader waits for a connection to a server.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long it may take to reach a server.
+const CONNECT: Duration = Duration::from_secs(5);
 
-/// Without a connection it is refused.
-type Work = Box<dyn for<'c> FnOnce(Option<&'c mut SqliteConnection>) -> BoxFuture<'c, Done> + Send>;
-/// Whether to keep what was written, and how to answer after the commit (true) or its failure.
-type Done = (bool, Box<dyn FnOnce(bool) + Send>);
+/// How to get a connection.
+#[derive(Debug, Clone)]
+enum Access {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
+}
+
+impl Access {
+    fn file(path: &Path, durability: Durability) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(match durability {
+                Durability::Power => SqliteSynchronous::Full,
+                Durability::Process => SqliteSynchronous::Normal,
+            })
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(true)
+            .statement_cache_capacity(256);
+        Access::Sqlite(options)
+    }
+
+    fn server(url: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|source| StoreError::Connect { server: "`store.url`".into(), source })?
+            .application_name("windlass-master")
+            .statement_cache_capacity(256)
+            .options([
+                // A master that is paused in the middle of a transaction holds the lead's row: the next
+                // one must not wait for it for ever.
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("lock_timeout", "3s"),
+                ("statement_timeout", "60s"),
+            ]);
+        Ok(Access::Postgres(options))
+    }
+
+    async fn connect(&self) -> Result<Connection, StoreError> {
+        match self {
+            Access::Sqlite(options) => Ok(Connection::Sqlite(options.connect().await?)),
+            Access::Postgres(options) => {
+                let server = || format!("{}:{}", options.get_host(), options.get_port());
+                match tokio::time::timeout(CONNECT, options.connect()).await {
+                    Ok(Ok(connection)) => Ok(Connection::Postgres(connection)),
+                    Ok(Err(source)) => Err(StoreError::Connect { server: server(), source }),
+                    Err(_) => {
+                        Err(StoreError::Connect { server: server(), source: sqlx::Error::PoolTimedOut })
+                    }
+                }
+            }
+        }
+    }
+
+    async fn readers(&self) -> Result<Pool, StoreError> {
+        match self {
+            Access::Sqlite(options) => {
+                let options = options.clone().create_if_missing(false).read_only(true);
+                let pool: SqlitePool =
+                    SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
+                Ok(Pool::Sqlite(pool))
+            }
+            // The first connection is made when it is needed: the server has just answered.
+            Access::Postgres(options) => Ok(Pool::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(READERS)
+                    .acquire_timeout(ACQUIRE)
+                    .connect_lazy_with(options.clone()),
+            )),
+        }
+    }
+}
 
 /// The database. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    readers: SqlitePool,
-    writer: mpsc::Sender<(Option<u64>, Work)>,
-    options: SqliteConnectOptions,
+    readers: Pool,
+    writer: mpsc::Sender<Queued>,
+    access: Access,
+    /// Counts the commits of which nobody knows whether they happened.
+    doubts: watch::Receiver<u64>,
     /// Whose writes these are; none is asked where no master runs.
     term: Option<u64>,
     /// The number of the newest event that was written since the start.
@@ -89,31 +170,42 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Open the database, making it when there is none, and bring its schema up to date.
+    /// Open the database of a configuration and bring its schema up to date. A file is made when there is
+    /// none; a server has to have the database.
     ///
     /// # Errors
     /// If it can't be opened or was written by a newer version.
+    pub async fn of(config: &Config) -> Result<Self, StoreError> {
+        match &config.store.url {
+            Some(url) => Self::server(&url.0).await,
+            None => Self::open(&config.database(), config.store.durability).await,
+        }
+    }
+
+    /// Open a database file.
+    ///
+    /// # Errors
+    /// As [`Store::of`].
     pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(match durability {
-                Durability::Power => SqliteSynchronous::Full,
-                Durability::Process => SqliteSynchronous::Normal,
-            })
-            .busy_timeout(Duration::from_secs(5))
-            .foreign_keys(true)
-            .statement_cache_capacity(256);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        sqlx::migrate!().run(&mut connection).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.clone().create_if_missing(false).read_only(true))
-            .await?;
+        Self::with(Access::file(path, durability)).await
+    }
+
+    /// Open a database of a PostgreSQL server, `postgres://user@host/database`.
+    ///
+    /// # Errors
+    /// As [`Store::of`].
+    pub async fn server(url: &str) -> Result<Self, StoreError> {
+        Self::with(Access::server(url)?).await
+    }
+
+    async fn with(access: Access) -> Result<Self, StoreError> {
+        let mut connection = access.connect().await?;
+        schema::update(&mut connection).await?;
+        let readers = access.readers().await?;
         let (writer, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_loop(connection, queue));
-        Ok(Store { readers, writer, options, term: None, newest_event: watch::Sender::new(0) })
+        let (doubt, doubts) = watch::channel(0);
+        tokio::spawn(Writer::new(access.clone(), connection, doubt).run(queue));
+        Ok(Store { readers, writer, access, doubts, term: None, newest_event: watch::Sender::new(0) })
     }
 
     /// The same database for the term of this epoch: once that is over, every write is refused.
@@ -126,18 +218,33 @@ impl Store {
     ///
     /// # Errors
     /// If there can't be one.
-    pub async fn connect(&self) -> Result<SqliteConnection, StoreError> {
-        Ok(SqliteConnection::connect_with(&self.options).await?)
+    pub async fn connect(&self) -> Result<Connection, StoreError> {
+        self.access.connect().await
     }
 
     /// Connections for reading. They see everything that a finished [`Store::write`] wrote.
-    pub fn readers(&self) -> &SqlitePool {
+    pub fn readers(&self) -> &Pool {
         &self.readers
     }
 
     /// The number of the newest event, from the next one on; 0 until then. It is told after the commit.
     pub fn newest_event(&self) -> watch::Receiver<i64> {
         self.newest_event.subscribe()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sql::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Counts the commits of which nobody knows whether they happened: the server was lost meanwhile.
+    /// What is in memory may then differ from what is in the database, and has to be read again.
+    pub fn doubts(&self) -> watch::Receiver<u64> {
+        self.doubts.clone()
     }
 
     /// Write. Returns after the commit. If `work` fails, nothing of it is kept.
@@ -148,7 +255,7 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let newest_event = self.newest_event.clone();
@@ -171,51 +278,7 @@ impl Store {
                 (keep, reply)
             })
         });
-        self.writer.send((self.term, work)).await.map_err(|_| StoreError::Closed)?;
+        self.writer.send(Queued { term: self.term, work }).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
-}
-
-/// Ends when the last [`Store`] is dropped.
-async fn write_loop(mut connection: SqliteConnection, mut queue: mpsc::Receiver<(Option<u64>, Work)>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while queue.recv_many(&mut group, GROUP).await > 0 {
-        let mut replies = Vec::with_capacity(group.len());
-        let committed = write_group(&mut connection, group.drain(..), &mut replies).await;
-        if let Err(error) = &committed {
-            tracing::error!(%error, writes = replies.len(), "cannot write to the database");
-            let _ = sqlx::query("ROLLBACK").execute(&mut connection).await;
-        }
-        for reply in replies {
-            reply(committed.is_ok());
-        }
-    }
-    if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "cannot close the database");
-    }
-}
-
-async fn write_group(
-    connection: &mut SqliteConnection,
-    group: impl Iterator<Item = (Option<u64>, Work)>,
-    replies: &mut Vec<Box<dyn FnOnce(bool) + Send>>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-    let epoch = lease::leads(&mut *connection).await?;
-    for (term, work) in group {
-        if term.is_some_and(|term| term != epoch) {
-            let (_, reply) = work(None).await;
-            replies.push(reply);
-            continue;
-        }
-        sqlx::query("SAVEPOINT one").execute(&mut *connection).await?;
-        let (keep, reply) = work(Some(&mut *connection)).await;
-        replies.push(reply);
-        if !keep {
-            sqlx::query("ROLLBACK TO one").execute(&mut *connection).await?;
-        }
-        sqlx::query("RELEASE one").execute(&mut *connection).await?;
-    }
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
-    Ok(())
 }

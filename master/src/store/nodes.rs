@@ -1,9 +1,8 @@
 //! Rows of nodes, join tokens and plugin sources.
 
-use super::{Store, StoreError};
+use super::{Connection, Row, Store, StoreError, sql};
 use crate::fleet::{Inventory, NodeRecord, Presence};
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 use windlass_types::{
     Digest, NodeId,
@@ -42,11 +41,11 @@ fn signed(number: u64) -> i64 {
 /// All nodes, and their inventories by digest.
 pub async fn load(store: &Store) -> Result<Vec<NodeRecord>> {
     let mut inventories: BTreeMap<String, Arc<Inventory>> = BTreeMap::new();
-    for row in sqlx::query("SELECT digest, plugins FROM inventories").fetch_all(store.readers()).await? {
+    for row in sql::query("SELECT digest, plugins FROM inventories").fetch_all(store.readers()).await? {
         let plugins: String = row.try_get("plugins")?;
         inventories.insert(row.try_get("digest")?, Arc::new(from_json("inventory", &plugins)?));
     }
-    sqlx::query("SELECT * FROM nodes")
+    sql::query("SELECT * FROM nodes")
         .fetch_all(store.readers())
         .await?
         .iter()
@@ -54,8 +53,8 @@ pub async fn load(store: &Store) -> Result<Vec<NodeRecord>> {
         .collect()
 }
 
-fn record(row: &SqliteRow, inventories: &BTreeMap<String, Arc<Inventory>>) -> Result<NodeRecord> {
-    let text = |column: &str| row.try_get::<String, _>(column);
+fn record(row: &Row, inventories: &BTreeMap<String, Arc<Inventory>>) -> Result<NodeRecord> {
+    let text = |column: &str| row.try_get::<String>(column);
     let inventory: Option<String> = row.try_get("inventory")?;
     let last_seen_ms: Option<i64> = row.try_get("last_seen_ms")?;
     Ok(NodeRecord {
@@ -63,8 +62,8 @@ fn record(row: &SqliteRow, inventories: &BTreeMap<String, Arc<Inventory>>) -> Re
         name: parse("node name", &text("name")?)?,
         state: state_from(&text("state")?)?,
         fingerprint: parse("fingerprint", &text("fingerprint")?)?,
-        issued_generation: row.try_get::<i64, _>("issued_generation")?.unsigned_abs(),
-        seen_generation: row.try_get::<i64, _>("seen_generation")?.unsigned_abs(),
+        issued_generation: row.try_get::<i64>("issued_generation")?.unsigned_abs(),
+        seen_generation: row.try_get::<i64>("seen_generation")?.unsigned_abs(),
         certificate_serial: row.try_get("certificate_serial")?,
         certificate_expires_ms: row.try_get("certificate_expires_ms")?,
         labels: Arc::new(from_json("labels", &text("labels")?)?),
@@ -80,8 +79,8 @@ fn record(row: &SqliteRow, inventories: &BTreeMap<String, Arc<Inventory>>) -> Re
 }
 
 /// A new node.
-pub async fn insert(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
-    sqlx::query(
+pub async fn insert(c: &mut Connection, node: &NodeRecord) -> Result<()> {
+    sql::query(
         "INSERT INTO nodes (id, name, state, fingerprint, labels, flags, facts, host_version, address, \
          created_ms, last_seen_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
@@ -102,8 +101,8 @@ pub async fn insert(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
 }
 
 /// What was decided about a node: state, name, labels, flags.
-pub async fn decide(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
-    sqlx::query("UPDATE nodes SET name = $2, state = $3, labels = $4, flags = $5 WHERE id = $1")
+pub async fn decide(c: &mut Connection, node: &NodeRecord) -> Result<()> {
+    sql::query("UPDATE nodes SET name = $2, state = $3, labels = $4, flags = $5 WHERE id = $1")
         .bind(node.id.to_string())
         .bind(node.name.as_str())
         .bind(crate::fleet::state_word(node.state))
@@ -115,8 +114,8 @@ pub async fn decide(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
 }
 
 /// A certificate was issued.
-pub async fn issued(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
-    sqlx::query(
+pub async fn issued(c: &mut Connection, node: &NodeRecord) -> Result<()> {
+    sql::query(
         "UPDATE nodes SET issued_generation = $2, certificate_serial = $3, certificate_expires_ms = $4 \
          WHERE id = $1",
     )
@@ -130,8 +129,8 @@ pub async fn issued(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
 }
 
 /// A newer generation was seen, perhaps with a new key.
-pub async fn seen(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
-    sqlx::query(
+pub async fn seen(c: &mut Connection, node: &NodeRecord) -> Result<()> {
+    sql::query(
         "UPDATE nodes SET seen_generation = $2, issued_generation = $3, fingerprint = $4, \
          certificate_serial = $5, certificate_expires_ms = $6 WHERE id = $1",
     )
@@ -147,15 +146,15 @@ pub async fn seen(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
 }
 
 /// What a node says about itself, and when it was last heard of.
-pub async fn observed(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
+pub async fn observed(c: &mut Connection, node: &NodeRecord) -> Result<()> {
     let plugins = to_json("inventory", &*node.inventory)?;
     let digest = Digest::of(plugins.as_bytes()).to_string();
-    sqlx::query("INSERT INTO inventories (digest, plugins) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+    sql::query("INSERT INTO inventories (digest, plugins) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(&digest)
         .bind(plugins)
         .execute(&mut *c)
         .await?;
-    sqlx::query(
+    sql::query(
         "UPDATE nodes SET facts = $2, inventory = $3, host_version = $4, address = $5, last_seen_ms = $6 \
          WHERE id = $1",
     )
@@ -171,8 +170,8 @@ pub async fn observed(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()>
 }
 
 /// When a node was last heard of, and from where.
-pub async fn last_seen(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()> {
-    sqlx::query("UPDATE nodes SET last_seen_ms = $2, address = $3 WHERE id = $1")
+pub async fn last_seen(c: &mut Connection, node: &NodeRecord) -> Result<()> {
+    sql::query("UPDATE nodes SET last_seen_ms = $2, address = $3 WHERE id = $1")
         .bind(node.id.to_string())
         .bind(node.last_seen_ms())
         .bind(&node.address)
@@ -182,14 +181,14 @@ pub async fn last_seen(c: &mut SqliteConnection, node: &NodeRecord) -> Result<()
 }
 
 /// Forget a node.
-pub async fn delete(c: &mut SqliteConnection, node: NodeId) -> Result<()> {
-    sqlx::query("DELETE FROM nodes WHERE id = $1").bind(node.to_string()).execute(c).await?;
+pub async fn delete(c: &mut Connection, node: NodeId) -> Result<()> {
+    sql::query("DELETE FROM nodes WHERE id = $1").bind(node.to_string()).execute(c).await?;
     Ok(())
 }
 
 /// Forget inventories that no node has any more.
-pub async fn sweep_inventories(c: &mut SqliteConnection) -> Result<()> {
-    sqlx::query(
+pub async fn sweep_inventories(c: &mut Connection) -> Result<()> {
+    sql::query(
         "DELETE FROM inventories WHERE digest NOT IN (SELECT inventory FROM nodes WHERE inventory IS NOT NULL)",
     )
     .execute(c)
@@ -197,12 +196,12 @@ pub async fn sweep_inventories(c: &mut SqliteConnection) -> Result<()> {
     Ok(())
 }
 
-fn join_token(row: &SqliteRow) -> Result<JoinToken> {
+fn join_token(row: &Row) -> Result<JoinToken> {
     let used_by: Option<String> = row.try_get("used_by")?;
     Ok(JoinToken {
         id: row.try_get("id")?,
         token: None,
-        labels: from_json("labels", &row.try_get::<String, _>("labels")?)?,
+        labels: from_json("labels", &row.try_get::<String>("labels")?)?,
         created_ms: row.try_get("created_ms")?,
         expires_ms: row.try_get("expires_ms")?,
         used_by: used_by.map(|id| parse("node id", &id)).transpose()?,
@@ -210,8 +209,8 @@ fn join_token(row: &SqliteRow) -> Result<JoinToken> {
 }
 
 /// A new join token.
-pub async fn insert_join_token(c: &mut SqliteConnection, token: &JoinToken, hash: Digest) -> Result<()> {
-    sqlx::query(
+pub async fn insert_join_token(c: &mut Connection, token: &JoinToken, hash: Digest) -> Result<()> {
+    sql::query(
         "INSERT INTO join_tokens (id, hash, labels, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(&token.id)
@@ -226,7 +225,7 @@ pub async fn insert_join_token(c: &mut SqliteConnection, token: &JoinToken, hash
 
 /// All join tokens, newest first.
 pub async fn join_tokens(store: &Store) -> Result<Vec<JoinToken>> {
-    sqlx::query("SELECT * FROM join_tokens ORDER BY created_ms DESC, id")
+    sql::query("SELECT * FROM join_tokens ORDER BY created_ms DESC, id")
         .fetch_all(store.readers())
         .await?
         .iter()
@@ -236,22 +235,17 @@ pub async fn join_tokens(store: &Store) -> Result<Vec<JoinToken>> {
 
 /// A join token and the hash of its secret.
 pub async fn find_join_token(store: &Store, id: &str) -> Result<Option<(JoinToken, Digest)>> {
-    let row = sqlx::query("SELECT * FROM join_tokens WHERE id = $1")
+    let row = sql::query("SELECT * FROM join_tokens WHERE id = $1")
         .bind(id)
         .fetch_optional(store.readers())
         .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some((join_token(&row)?, parse("hash", &row.try_get::<String, _>("hash")?)?)))
+    Ok(Some((join_token(&row)?, parse("hash", &row.try_get::<String>("hash")?)?)))
 }
 
 /// Use a join token up. False when it was used before, has expired or is gone.
-pub async fn consume_join_token(
-    c: &mut SqliteConnection,
-    id: &str,
-    node: NodeId,
-    now_ms: i64,
-) -> Result<bool> {
-    let done = sqlx::query(
+pub async fn consume_join_token(c: &mut Connection, id: &str, node: NodeId, now_ms: i64) -> Result<bool> {
+    let done = sql::query(
         "UPDATE join_tokens SET used_by = $2, used_ms = $3 \
          WHERE id = $1 AND used_by IS NULL AND expires_ms > $3",
     )
@@ -260,18 +254,18 @@ pub async fn consume_join_token(
     .bind(now_ms)
     .execute(c)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// Forget a join token. False when there is none.
-pub async fn delete_join_token(c: &mut SqliteConnection, id: &str) -> Result<bool> {
-    let done = sqlx::query("DELETE FROM join_tokens WHERE id = $1").bind(id).execute(c).await?;
-    Ok(done.rows_affected() == 1)
+pub async fn delete_join_token(c: &mut Connection, id: &str) -> Result<bool> {
+    let done = sql::query("DELETE FROM join_tokens WHERE id = $1").bind(id).execute(c).await?;
+    Ok(done == 1)
 }
 
 /// Forget join tokens that ended before this time, used or not.
-pub async fn sweep_join_tokens(c: &mut SqliteConnection, before_ms: i64) -> Result<()> {
-    sqlx::query("DELETE FROM join_tokens WHERE expires_ms < $1").bind(before_ms).execute(c).await?;
+pub async fn sweep_join_tokens(c: &mut Connection, before_ms: i64) -> Result<()> {
+    sql::query("DELETE FROM join_tokens WHERE expires_ms < $1").bind(before_ms).execute(c).await?;
     Ok(())
 }
 
@@ -286,13 +280,13 @@ pub struct SourceRow {
 
 /// All plugin sources.
 pub async fn load_sources(store: &Store) -> Result<Vec<SourceRow>> {
-    let rows = sqlx::query("SELECT digest, image, manifest, wit FROM plugin_sources")
+    let rows = sql::query("SELECT digest, image, manifest, wit FROM plugin_sources")
         .fetch_all(store.readers())
         .await?;
     rows.iter()
         .map(|row| {
             Ok(SourceRow {
-                digest: parse("digest", &row.try_get::<String, _>("digest")?)?,
+                digest: parse("digest", &row.try_get::<String>("digest")?)?,
                 image: row.try_get("image")?,
                 manifest: row.try_get("manifest")?,
                 wit: row.try_get("wit")?,
@@ -302,8 +296,8 @@ pub async fn load_sources(store: &Store) -> Result<Vec<SourceRow>> {
 }
 
 /// Keep a verified plugin source. One that is there already stays as it is.
-pub async fn insert_source(c: &mut SqliteConnection, source: &SourceRow) -> Result<()> {
-    sqlx::query(
+pub async fn insert_source(c: &mut Connection, source: &SourceRow) -> Result<()> {
+    sql::query(
         "INSERT INTO plugin_sources (digest, image, manifest, wit, created_ms) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
@@ -318,7 +312,7 @@ pub async fn insert_source(c: &mut SqliteConnection, source: &SourceRow) -> Resu
 }
 
 /// Forget a plugin source.
-pub async fn delete_source(c: &mut SqliteConnection, digest: Digest) -> Result<()> {
-    sqlx::query("DELETE FROM plugin_sources WHERE digest = $1").bind(digest.to_string()).execute(c).await?;
+pub async fn delete_source(c: &mut Connection, digest: Digest) -> Result<()> {
+    sql::query("DELETE FROM plugin_sources WHERE digest = $1").bind(digest.to_string()).execute(c).await?;
     Ok(())
 }

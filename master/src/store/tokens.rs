@@ -3,10 +3,9 @@
 //! A token is `wl_` and 256 random bits. The database holds its SHA-256: enough to know it again,
 //! useless to whoever reads the database. With that much randomness a slow hash would add nothing.
 
-use super::{Store, StoreError, audit, nodes::parse};
+use super::{Connection, Row, Store, StoreError, audit, nodes::parse, sql};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use windlass_types::{
     Digest,
     api::{NewToken, Role, Token},
@@ -76,7 +75,7 @@ pub async fn create_by(store: &Store, new: &NewToken, actor: &str) -> Result<Tok
         .write::<(), StoreError, _>(move |c| {
             Box::pin(async move {
                 let (token, hash) = row;
-                sqlx::query(
+                sql::query(
                     "INSERT INTO tokens (id, hash, name, role, created_ms, expires_ms) \
                      VALUES ($1, $2, $3, $4, $5, $6)",
                 )
@@ -107,16 +106,16 @@ fn role(text: &str) -> Result<Role, StoreError> {
 /// # Errors
 /// If the database fails.
 pub async fn find(store: &Store, hash: Digest) -> Result<Option<Known>, StoreError> {
-    let row = sqlx::query("SELECT * FROM tokens WHERE hash = $1")
+    let row = sql::query("SELECT * FROM tokens WHERE hash = $1")
         .bind(hash.to_string())
         .fetch_optional(store.readers())
         .await?;
     row.map(|row| {
         Ok(Known {
             id: row.try_get("id")?,
-            hash: parse("hash", &row.try_get::<String, _>("hash")?)?,
+            hash: parse("hash", &row.try_get::<String>("hash")?)?,
             name: row.try_get("name")?,
-            role: role(&row.try_get::<String, _>("role")?)?,
+            role: role(&row.try_get::<String>("role")?)?,
             expires_ms: row.try_get("expires_ms")?,
             last_used_ms: row.try_get("last_used_ms")?,
         })
@@ -124,12 +123,12 @@ pub async fn find(store: &Store, hash: Digest) -> Result<Option<Known>, StoreErr
     .transpose()
 }
 
-fn token(row: &SqliteRow) -> Result<Token, StoreError> {
+fn token(row: &Row) -> Result<Token, StoreError> {
     Ok(Token {
         id: row.try_get("id")?,
         token: None,
         name: row.try_get("name")?,
-        role: role(&row.try_get::<String, _>("role")?)?,
+        role: role(&row.try_get::<String>("role")?)?,
         created_ms: row.try_get("created_ms")?,
         expires_ms: row.try_get("expires_ms")?,
         last_used_ms: row.try_get("last_used_ms")?,
@@ -141,7 +140,7 @@ fn token(row: &SqliteRow) -> Result<Token, StoreError> {
 /// # Errors
 /// If the database fails.
 pub async fn page(store: &Store, after: &str, limit: u32) -> Result<Vec<Token>, StoreError> {
-    sqlx::query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
+    sql::query("SELECT * FROM tokens WHERE id > $1 ORDER BY id LIMIT $2")
         .bind(after)
         .bind(i64::from(limit))
         .fetch_all(store.readers())
@@ -160,12 +159,12 @@ pub async fn delete(store: &Store, id: &str, actor: &str) -> Result<bool, StoreE
     store
         .write(move |c| {
             Box::pin(async move {
-                let row = sqlx::query("DELETE FROM tokens WHERE id = $1 RETURNING name")
+                let row = sql::query("DELETE FROM tokens WHERE id = $1 RETURNING name")
                     .bind(&id)
                     .fetch_optional(&mut *c)
                     .await?;
                 let Some(row) = row else { return Ok(false) };
-                let detail = json!({ "name": row.try_get::<String, _>("name")? });
+                let detail = json!({ "name": row.try_get::<String>("name")? });
                 let entry =
                     audit::NewEntry { actor, action: "token.delete", subject: id, detail, allowed: true };
                 audit::append(c, &entry).await?;
@@ -179,7 +178,7 @@ pub async fn delete(store: &Store, id: &str, actor: &str) -> Result<bool, StoreE
 ///
 /// # Errors
 /// If the database fails.
-pub async fn used(c: &mut SqliteConnection, id: &str, now_ms: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE tokens SET last_used_ms = $2 WHERE id = $1").bind(id).bind(now_ms).execute(c).await?;
+pub async fn used(c: &mut Connection, id: &str, now_ms: i64) -> Result<(), StoreError> {
+    sql::query("UPDATE tokens SET last_used_ms = $2 WHERE id = $1").bind(id).bind(now_ms).execute(c).await?;
     Ok(())
 }

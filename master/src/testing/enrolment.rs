@@ -1,10 +1,7 @@
 //! How nodes join.
 
 use super::{FakeHost, Rig, soon};
-use crate::{
-    fleet::{ChangeKind, FleetError},
-    store::Store,
-};
+use crate::fleet::{ChangeKind, FleetError};
 use std::collections::BTreeMap;
 use tonic::Code;
 use windlass_identity::NodeKey;
@@ -114,7 +111,7 @@ async fn an_expired_token_is_worth_nothing() {
         .store
         .write(move |c| {
             Box::pin(async move {
-                sqlx::query("UPDATE join_tokens SET expires_ms = 1 WHERE id = $1")
+                crate::store::sql::query("UPDATE join_tokens SET expires_ms = 1 WHERE id = $1")
                     .bind(id)
                     .execute(c)
                     .await?;
@@ -286,7 +283,7 @@ async fn everything_that_matters_outlives_the_process() {
     rig.events.next().await;
     rig.fleet.flush().await;
     // A second process would look at the same file.
-    let store = Store::open(&rig.config.database(), Default::default()).await.unwrap();
+    let store = super::open(&rig.config.database()).await;
     let fleet = crate::fleet::Fleet::open(store).await.unwrap();
     let (one, two) = (fleet.find("n1").unwrap(), fleet.find("n2").unwrap());
     assert_eq!((one.state, two.state), (NodeState::Accepted, NodeState::Pending));

@@ -2,6 +2,7 @@
 //! hosts that speak the real protocol and do exactly what a test tells them.
 
 mod bundle;
+mod database;
 mod host;
 mod managed;
 mod recorder;
@@ -18,6 +19,7 @@ mod told;
 mod wanted;
 
 pub(crate) use bundle::{Key, Spec};
+pub(crate) use database::open;
 pub(crate) use host::{Connection, FakeHost};
 pub(crate) use managed::Managed;
 pub(crate) use recorder::{Event, Recorder};
@@ -101,7 +103,7 @@ impl Rig {
             true => Authority::load(&config.authority()).unwrap(),
             false => Authority::create(&config.authority()).unwrap(),
         });
-        let store = Store::open(&config.database(), config.store.durability).await.unwrap();
+        let store = open(&config.database()).await;
         let fleet = Fleet::open(store.clone()).await.unwrap();
         let catalog = Catalog::open(store.clone(), fleet.clone()).await.unwrap();
         let options = Options { reconnect };

@@ -1,11 +1,10 @@
 //! The one writer.
 
-use crate::store::{Store, StoreError};
-use sqlx::Row as _;
+use crate::store::{Store, StoreError, sql};
 
 async fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("x.db"), Default::default()).await.unwrap();
+    let store = crate::testing::open(&dir.path().join("x.db")).await;
     (dir, store)
 }
 
@@ -13,7 +12,7 @@ async fn put(store: &Store, id: String, fail: bool) -> Result<(), StoreError> {
     store
         .write(move |c| {
             Box::pin(async move {
-                sqlx::query("INSERT INTO inventories (digest, plugins) VALUES ($1, '[]')")
+                sql::query("INSERT INTO inventories (digest, plugins) VALUES ($1, '[]')")
                     .bind(&id)
                     .execute(&mut *c)
                     .await?;
@@ -24,8 +23,8 @@ async fn put(store: &Store, id: String, fail: bool) -> Result<(), StoreError> {
 }
 
 async fn count(store: &Store) -> i64 {
-    let row = sqlx::query("SELECT count(*) FROM inventories").fetch_one(store.readers()).await.unwrap();
-    row.get(0)
+    let row = sql::query("SELECT COUNT(*) AS number FROM inventories").fetch_one(store.readers()).await;
+    row.unwrap().try_get("number").unwrap()
 }
 
 #[tokio::test]
