@@ -74,7 +74,8 @@ impl Chaos {
         let mut report = Report::default();
         let stop = AtomicBool::new(false);
         let (submitted, next) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-        let commands: Vec<Caller> = (0..self.submitters).map(|_| Caller::of(grid)).collect();
+        let commands: Vec<Caller> =
+            (0..self.submitters).map(|number| Caller::of(grid, number % grid.masters())).collect();
         std::thread::scope(|scope| {
             for (number, caller) in commands.iter().enumerate() {
                 let (stop, submitted, next) = (&stop, &submitted, &next);
@@ -106,22 +107,23 @@ impl Chaos {
             pause(Duration::from_millis(random.random_range(50..600)));
             let host = hosts.choose(&mut random).context("there are hosts")?;
             let state = states.get_mut(host).context("each has a state")?;
+            let master = random.random_range(0..grid.masters());
             let blow = match (*state, random.random_range(0..100)) {
                 (_, 0..8) => {
-                    grid.take_master().kill()?;
+                    grid.take_master_at(master).kill()?;
                     pause(Duration::from_millis(random.random_range(0..1500)));
-                    grid.restart_master()?;
+                    grid.restart_master_at(master)?;
                     "master killed"
                 }
                 (_, 8..12) => {
-                    grid.master().signal(Signal::STOP)?;
+                    grid.master_at(master).signal(Signal::STOP)?;
                     pause(Duration::from_millis(random.random_range(100..3000)));
-                    grid.master().signal(Signal::CONT)?;
+                    grid.master_at(master).signal(Signal::CONT)?;
                     "master frozen"
                 }
                 (_, 12..15) => {
-                    let _ = grid.take_master().terminate()?;
-                    grid.restart_master()?;
+                    let _ = grid.take_master_at(master).terminate()?;
+                    grid.restart_master_at(master)?;
                     "master restarted"
                 }
                 (State::Well, 15..50) => {
@@ -135,7 +137,7 @@ impl Chaos {
                     "host frozen"
                 }
                 (State::Well, _) => {
-                    grid.line(host).cut();
+                    grid.cut_off(host);
                     *state = State::CutOff;
                     "host cut off"
                 }
@@ -228,7 +230,7 @@ fn heal(grid: &mut Grid, host: &str, state: State) -> Result<()> {
         State::Dead => grid.restart_host(host),
         State::Frozen => grid.host(host).signal(Signal::CONT),
         State::CutOff => {
-            grid.line(host).mend();
+            grid.mend(host);
             Ok(())
         }
     }
@@ -246,8 +248,9 @@ struct Caller {
 }
 
 impl Caller {
-    fn of(grid: &Grid) -> Self {
-        let environment = grid.environment().map(|(name, value)| (name.to_owned(), value)).into();
+    /// At one of the masters.
+    fn of(grid: &Grid, master: usize) -> Self {
+        let environment = grid.environment_at(master).map(|(name, value)| (name.to_owned(), value)).into();
         Caller { program: grid.binaries().program("windlass"), environment }
     }
 

@@ -1,4 +1,4 @@
-//! A master with its hosts, each a process of its own with a folder of its own.
+//! Masters with their hosts, each a process of its own with a folder of its own.
 
 use crate::{Binaries, Daemon, link::Link, until};
 use anyhow::{Context as _, Result, ensure};
@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -24,19 +25,21 @@ pub struct GridOptions {
     pub plugins: Vec<String>,
     /// How often master and hosts tell each other that they live.
     pub heartbeat_ms: u32,
-    /// Lines for the end of the master's configuration, which is its table `[listen]`.
-    pub master_listen: String,
+    /// How many masters, all on one database.
+    pub masters: usize,
+    /// `[store] url`: a database of a server. Without it the masters share a file.
+    pub store: Option<String>,
     /// Lines for the top of each host's configuration.
     pub host_config: String,
     /// Lines for the end of each host's configuration: tables.
     pub host_tables: String,
     /// Trust file of every host: whose bundles it takes from the master.
     pub trust: Option<String>,
-    /// Where the master listens.
+    /// Where masters listen.
     pub address: Ipv4Addr,
-    /// Ports of the listeners for API, nodes and enrolment; free ones unless given.
+    /// Ports of the listeners of the first master: API, nodes, enrolment; free ones unless given.
     pub ports: Option<[u16; 3]>,
-    /// Each host reaches its master over a line that can be cut ([`Grid::line`]).
+    /// Each host reaches its masters over lines that can be cut ([`Grid::cut_off`]).
     pub lines: bool,
     /// Where hosts keep compiled plugins, so that later grids need not compile again.
     pub compile_cache: Option<PathBuf>,
@@ -48,7 +51,8 @@ impl Default for GridOptions {
             hosts: vec!["n1".into()],
             plugins: vec!["monitor".into()],
             heartbeat_ms: 500,
-            master_listen: String::new(),
+            masters: 1,
+            store: None,
             host_config: String::new(),
             host_tables: String::new(),
             trust: None,
@@ -90,19 +94,33 @@ impl Output {
     }
 }
 
-/// A master with its hosts. Dropping it ends them all.
+/// One master.
+#[derive(Debug)]
+struct Master {
+    ports: [u16; 3],
+    /// For other masters.
+    peer: u16,
+    daemon: Option<Daemon>,
+}
+
+/// Masters with their hosts. Dropping it ends them all.
 #[derive(Debug)]
 pub struct Grid {
     binaries: Binaries,
     dir: PathBuf,
     options: GridOptions,
-    ports: [u16; 3],
     token: String,
     fingerprint: String,
     // Hosts end before the master, so that their goodbye finds somebody.
     hosts: BTreeMap<String, Daemon>,
-    master: Option<Daemon>,
-    lines: BTreeMap<String, Link>,
+    masters: Vec<Master>,
+    /// From each host to each master.
+    lines: BTreeMap<String, Vec<Link>>,
+}
+
+/// The folder of a master among those of its grid.
+fn folder(number: usize) -> String {
+    if number == 0 { "master".to_owned() } else { format!("master-{}", number + 1) }
 }
 
 impl Grid {
@@ -125,7 +143,7 @@ impl Grid {
         Ok(grid)
     }
 
-    /// Start only the master.
+    /// Start only the masters, the first of which leads.
     ///
     /// # Errors
     /// If it fails.
@@ -135,6 +153,7 @@ impl Grid {
             .arg("init")
             .arg("--data-dir")
             .arg(&data_dir)
+            .args(options.store.iter().flat_map(|url| ["--store", url]))
             .output()
             .context("starting `windlass-master init`")?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -159,36 +178,71 @@ impl Grid {
             binaries,
             dir: dir.to_owned(),
             options,
-            ports,
             hosts: BTreeMap::new(),
-            master: None,
+            masters: Vec::new(),
             lines: BTreeMap::new(),
         };
-        std::fs::write(grid.master_config(), grid.master_config_text())?;
-        grid.restart_master()?;
+        for number in 0..grid.options.masters {
+            let [peer, ..] = free_ports(grid.options.address)?;
+            let ports = if number == 0 { ports } else { free_ports(grid.options.address)? };
+            grid.masters.push(Master { ports, peer, daemon: None });
+            grid.prepare_master(number)?;
+            grid.restart_master_at(number)?;
+        }
         Ok(grid)
     }
 
-    fn master_config(&self) -> PathBuf {
-        self.dir.join("master.toml")
+    fn master_config(&self, number: usize) -> PathBuf {
+        self.dir.join(folder(number)).with_extension("toml")
     }
 
-    fn master_config_text(&self) -> String {
-        let [api, node, enroll] = self.ports;
-        let GridOptions { address, heartbeat_ms, master_listen, .. } = &self.options;
-        format!(
-            "data_dir = \"master\"\nheartbeat_ms = {heartbeat_ms}\nserver_names = [\"localhost\", \"{address}\"]\n\n[listen]\napi = \"{address}:{api}\"\nnode = \"{address}:{node}\"\nenroll = \"{address}:{enroll}\"\n{master_listen}"
-        )
+    /// Write the configuration of a master. With a server for the database each has a folder of its own,
+    /// and all it shares with the first is the authority.
+    fn prepare_master(&self, number: usize) -> Result<()> {
+        let data_dir = folder(if self.options.store.is_some() { number } else { 0 });
+        if self.options.store.is_some() && number > 0 {
+            let (from, to) = (self.dir.join(folder(0)).join("ca"), self.dir.join(&data_dir).join("ca"));
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&to)?;
+            for entry in std::fs::read_dir(from)? {
+                let entry = entry?;
+                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+            std::fs::set_permissions(self.dir.join(&data_dir), std::fs::Permissions::from_mode(0o700))?;
+        }
+        let Master { ports: [api, node, enroll], peer, .. } = self.masters[number];
+        let GridOptions { address, heartbeat_ms, masters, store, .. } = &self.options;
+        let mut text = format!(
+            "data_dir = \"{data_dir}\"\nheartbeat_ms = {heartbeat_ms}\nserver_names = [\"localhost\", \"{address}\"]\n\n\
+             [listen]\napi = \"{address}:{api}\"\nnode = \"{address}:{node}\"\nenroll = \"{address}:{enroll}\"\n"
+        );
+        if *masters > 1 {
+            writeln!(text, "peer = \"{address}:{peer}\"")?;
+        }
+        if let Some(url) = store {
+            let blobs = self.dir.join("blobs");
+            write!(text, "\n[store]\nurl = \"{url}\"\n\n[blobs]\nurl = \"file://{}\"\n", blobs.display())?;
+        }
+        std::fs::write(self.master_config(number), text)?;
+        Ok(())
     }
 
-    /// Start the master again after it was ended.
+    /// Start the first master again after it was ended.
     ///
     /// # Errors
     /// If it does not become ready.
     pub fn restart_master(&mut self) -> Result<()> {
+        self.restart_master_at(0)
+    }
+
+    /// Start a master again after it was ended.
+    ///
+    /// # Errors
+    /// If it does not become ready.
+    pub fn restart_master_at(&mut self, number: usize) -> Result<()> {
         let mut command = Command::new(self.binaries.program("windlass-master"));
-        command.arg("run").arg("--config").arg(self.master_config());
-        self.master = Some(Daemon::start(command, &self.dir.join("master.log"))?);
+        command.arg("run").arg("--config").arg(self.master_config(number));
+        let log = self.dir.join(folder(number)).with_extension("log");
+        self.masters[number].daemon = Some(Daemon::start(command, &log)?);
         Ok(())
     }
 
@@ -218,8 +272,6 @@ impl Grid {
                 std::fs::copy(from.join(file), to.join(file))?;
             }
         }
-        let ([_, node, enroll], address) = (self.ports, self.options.address);
-        let node = self.lines.get(name).map_or(SocketAddr::from((address, node)), Link::address);
         let mut text = format!("name = \"{name}\"\nca_fingerprint = \"{}\"\n", self.fingerprint);
         text += "state_dir = \"state\"\nplugins_dir = \"plugins\"\n";
         writeln!(text, "compile_helper = {:?}", self.binaries.program("windlass-compile"))?;
@@ -231,7 +283,23 @@ impl Grid {
             text += "trust_file = \"trust.toml\"\n";
         }
         text += &self.options.host_config;
-        writeln!(text, "\n[[masters]]\nnodes = \"{node}\"\nenroll = \"{address}:{enroll}\"")?;
+        let (address, lines) = (self.options.address, self.lines.get(name));
+        let mut masters: Vec<(SocketAddr, u16)> = self
+            .masters
+            .iter()
+            .enumerate()
+            .map(|(number, Master { ports: [_, node, enroll], .. })| {
+                let line = lines.and_then(|lines| lines.get(number)).map(Link::address);
+                (line.unwrap_or_else(|| (address, *node).into()), *enroll)
+            })
+            .collect();
+        // `n1` asks the first master first, `n2` the second.
+        let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let first = digits.parse::<usize>().unwrap_or(1).saturating_sub(1) % masters.len();
+        masters.rotate_left(first);
+        for (node, enroll) in masters {
+            writeln!(text, "\n[[masters]]\nnodes = \"{node}\"\nenroll = \"{address}:{enroll}\"")?;
+        }
         text += &self.options.host_tables;
         std::fs::write(self.host_config(name), text)?;
         Ok(())
@@ -243,8 +311,8 @@ impl Grid {
     /// If it does not become ready.
     pub fn start_host(&mut self, name: &str) -> Result<()> {
         if self.options.lines {
-            let line = Link::to(([127, 0, 0, 1], self.ports[1]).into())?;
-            self.lines.insert(name.to_owned(), line);
+            let lines = self.masters.iter().map(|master| Link::to(([127, 0, 0, 1], master.ports[1]).into()));
+            self.lines.insert(name.to_owned(), lines.collect::<Result<_>>()?);
         }
         self.prepare_host(name)?;
         self.restart_host(name)
@@ -313,9 +381,14 @@ impl Grid {
         until(&format!("{name} is offline"), || self.node(name).filter(|node| node["online"] == false));
     }
 
-    /// Run the command line against this grid.
+    /// Run the command line against the first master.
     pub fn windlass(&self, args: &[&str]) -> Output {
-        let output = self.windlass_command().args(args).output().expect("starting `windlass`");
+        self.windlass_at(0, args)
+    }
+
+    /// Run the command line against a master.
+    pub fn windlass_at(&self, number: usize, args: &[&str]) -> Output {
+        let output = self.windlass_command_at(number).args(args).output().expect("starting `windlass`");
         Output {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -323,35 +396,59 @@ impl Grid {
         }
     }
 
-    /// The command line, set up for this grid.
+    /// The command line, set up for the first master.
     pub fn windlass_command(&self) -> Command {
+        self.windlass_command_at(0)
+    }
+
+    /// The command line, set up for a master.
+    pub fn windlass_command_at(&self, number: usize) -> Command {
         let mut command = Command::new(self.binaries.program("windlass"));
         // Nothing of the person who runs the tests may leak in.
         command.env_clear().env("HOME", &self.dir).env("XDG_CONFIG_HOME", self.dir.join("config"));
-        for (name, value) in self.environment() {
+        for (name, value) in self.environment_at(number) {
             command.env(name, value);
         }
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
     }
 
-    /// What a terminal needs to reach this grid.
+    /// What a terminal needs to reach the first master.
     pub fn environment(&self) -> [(&'static str, String); 3] {
+        self.environment_at(0)
+    }
+
+    /// What a terminal needs to reach a master.
+    pub fn environment_at(&self, number: usize) -> [(&'static str, String); 3] {
         [
-            ("WINDLASS_URL", self.url()),
+            ("WINDLASS_URL", self.url_at(number)),
             ("WINDLASS_CA_FINGERPRINT", self.fingerprint.clone()),
             ("WINDLASS_TOKEN", self.token.clone()),
         ]
     }
 
-    /// Address of the API.
+    /// Address of the API of the first master.
     pub fn url(&self) -> String {
-        format!("https://{}:{}", self.options.address, self.ports[0])
+        self.url_at(0)
     }
 
-    /// Ports of the listeners: API, nodes, enrolment.
+    fn url_at(&self, number: usize) -> String {
+        format!("https://{}:{}", self.options.address, self.masters[number].ports[0])
+    }
+
+    /// Ports of the listeners of the first master: API, nodes, enrolment.
     pub fn ports(&self) -> [u16; 3] {
-        self.ports
+        self.ports_at(0)
+    }
+
+    /// Ports of the listeners of a master: API, nodes, enrolment.
+    pub fn ports_at(&self, number: usize) -> [u16; 3] {
+        self.masters[number].ports
+    }
+
+    /// How many masters there are.
+    pub fn masters(&self) -> usize {
+        self.masters.len()
     }
 
     /// The token of the administrator.
@@ -369,20 +466,36 @@ impl Grid {
         &self.binaries
     }
 
-    /// The master's process.
+    /// The process of the first master.
     ///
     /// # Panics
     /// If it was taken.
     pub fn master(&mut self) -> &mut Daemon {
-        self.master.as_mut().expect("the master runs")
+        self.master_at(0)
     }
 
-    /// Take the master out, to end it.
+    /// The process of a master.
+    ///
+    /// # Panics
+    /// If it was taken.
+    pub fn master_at(&mut self, number: usize) -> &mut Daemon {
+        self.masters[number].daemon.as_mut().expect("the master runs")
+    }
+
+    /// Take the first master out, to end it.
     ///
     /// # Panics
     /// If it was taken before.
     pub fn take_master(&mut self) -> Daemon {
-        self.master.take().expect("the master runs")
+        self.take_master_at(0)
+    }
+
+    /// Take a master out, to end it.
+    ///
+    /// # Panics
+    /// If it was taken before.
+    pub fn take_master_at(&mut self, number: usize) -> Daemon {
+        self.masters[number].daemon.take().expect("the master runs")
     }
 
     /// A host's process.
@@ -393,12 +506,20 @@ impl Grid {
         self.hosts.get_mut(name).expect("the host runs")
     }
 
-    /// The line between a host and its master.
+    /// Cut a host off from all masters.
     ///
     /// # Panics
     /// If the grid was made without [`GridOptions::lines`].
-    pub fn line(&self, name: &str) -> &Link {
-        self.lines.get(name).expect("the grid has lines")
+    pub fn cut_off(&self, name: &str) {
+        self.lines.get(name).expect("the grid has lines").iter().for_each(Link::cut);
+    }
+
+    /// Let a host reach the masters again.
+    ///
+    /// # Panics
+    /// If the grid was made without [`GridOptions::lines`].
+    pub fn mend(&self, name: &str) {
+        self.lines.get(name).expect("the grid has lines").iter().for_each(Link::mend);
     }
 
     /// Take a host out, to end it.

@@ -2,62 +2,35 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use std::net::Ipv4Addr;
-use std::{path::PathBuf, process::Command};
-use windlass_tests::{Binaries, Daemon, Grid, GridOptions, Output, grid::free_ports, until};
+use std::path::PathBuf;
+use windlass_tests::{Binaries, Grid, GridOptions, Output, Postgres, until};
 
-const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
-/// The first master, which leads at the begin, with a host; and a second one, with another host.
+/// Two masters, the first of which leads at the begin, with a host at each.
 struct Pair {
     grid: Grid,
-    second: Option<Daemon>,
-    second_ports: [u16; 3],
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Pair {
     fn start() -> Self {
+        Self::on(None)
+    }
+
+    /// On a database of a server, each with a folder of its own.
+    fn on(postgres: Option<&Postgres>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ([peer, other_peer, _], second_ports) = (free_ports(LOCAL).unwrap(), free_ports(LOCAL).unwrap());
-        let [_, node, enroll] = second_ports;
         let options = GridOptions {
-            hosts: vec!["n1".into()],
+            hosts: vec!["n1".into(), "n2".into()],
             plugins: vec!["torture".into(), "monitor".into()],
-            master_listen: format!("peer = \"127.0.0.1:{peer}\"\n"),
-            host_tables: format!(
-                "[[masters]]\nnodes = \"127.0.0.1:{node}\"\nenroll = \"127.0.0.1:{enroll}\"\n"
-            ),
+            masters: 2,
+            store: postgres.map(|postgres| postgres.database("windlass").unwrap()),
             ..GridOptions::default()
         };
         let grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
-        // The same data folder: authority, database and blobs.
-        let first = std::fs::read_to_string(dir.path().join("master.toml")).unwrap();
-        let ports = grid.ports().into_iter().zip(second_ports).chain([(peer, other_peer)]);
-        let text = ports.fold(first, |text, (of_first, port)| {
-            text.replace(&format!("127.0.0.1:{of_first}"), &format!("127.0.0.1:{port}"))
-        });
-        std::fs::write(dir.path().join("second.toml"), text).unwrap();
-        let mut pair = Pair { grid, second: None, second_ports, dir };
-        pair.start_second();
-        // This host asks the second master first.
-        pair.grid.prepare_host("n2").unwrap();
-        let config = std::fs::read_to_string(pair.grid.host_config("n2")).unwrap();
-        let tables: Vec<&str> = config.split("[[masters]]").collect();
-        let [rest, of_first, of_second] = tables[..] else { panic!("two masters in:\n{config}") };
-        let config = format!("{rest}[[masters]]{of_second}\n[[masters]]{of_first}");
-        std::fs::write(pair.grid.host_config("n2"), config).unwrap();
-        pair.grid.restart_host("n2").unwrap();
-        pair.grid.accept("n2").unwrap();
-        pair.grid.wait_online("n2");
+        let pair = Pair { grid, _dir: dir };
+        let [_, node, _] = pair.grid.ports_at(1);
         assert!(pair.host_log("n2").contains(&format!("connected to 127.0.0.1:{node}")));
         pair
-    }
-
-    fn start_second(&mut self) {
-        let mut command = Command::new(self.grid.binaries().program("windlass-master"));
-        command.arg("run").arg("--config").arg(self.dir.path().join("second.toml"));
-        self.second = Some(Daemon::start(command, &self.dir.path().join("second.log")).unwrap());
     }
 
     fn host_log(&self, name: &str) -> String {
@@ -66,13 +39,7 @@ impl Pair {
 
     /// The command line, at the second master.
     fn second(&self, args: &[&str]) -> Output {
-        let url = format!("https://127.0.0.1:{}", self.second_ports[0]);
-        let output = self.grid.windlass_command().env("WINDLASS_URL", url).args(args).output().unwrap();
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.grid.windlass_at(1, args)
     }
 
     fn wait_online_at_second(&self, name: &str) {
@@ -165,10 +132,9 @@ fn a_job_reaches_the_hosts_of_both_masters_from_either() {
     pair.second(&["audit", "verify"]).expect(0);
 }
 
-#[test]
-fn the_leader_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
-    let mut pair = Pair::start();
-    let file = Scratch::new("leader-kill");
+/// What happens when the leader is killed in the middle of a job, whatever the database.
+fn the_leader_is_killed(mut pair: Pair, name: &str) {
+    let file = Scratch::new(name);
     let id = append(&pair, &file, 3, |pair, args| pair.grid.windlass(args));
     pair.grid.take_master().kill().unwrap();
     assert_eq!(pair.outcomes_at_second(&id, 2), ["succeeded", "succeeded"]);
@@ -181,11 +147,22 @@ fn the_leader_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
 }
 
 #[test]
+fn the_leader_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
+    the_leader_is_killed(Pair::start(), "leader-kill");
+}
+
+#[test]
+fn the_leader_killed_on_a_database_server_costs_nobody_an_outcome() {
+    let postgres = Postgres::start().unwrap();
+    the_leader_is_killed(Pair::on(Some(&postgres)), "leader-kill-server");
+}
+
+#[test]
 fn a_follower_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
     let mut pair = Pair::start();
     let file = Scratch::new("follower-kill");
     let id = append(&pair, &file, 2, Pair::second);
-    pair.second.take().unwrap().kill().unwrap();
+    pair.grid.take_master_at(1).kill().unwrap();
     let ended =
         until("the job has ended", || outcomes(&pair.grid.windlass(&["jobs", "show", &id, "-o", "json"]), 2));
     assert_eq!(ended, ["succeeded", "succeeded"]);
@@ -197,8 +174,18 @@ fn a_follower_killed_in_the_middle_of_a_job_costs_nobody_an_outcome() {
 
 #[test]
 fn a_leader_that_was_paused_can_write_nothing_when_it_wakes_up() {
-    let mut pair = Pair::start();
-    let file = Scratch::new("leader-pause");
+    the_leader_is_paused(Pair::start(), "leader-pause");
+}
+
+#[test]
+fn a_leader_that_was_paused_can_write_nothing_to_a_server_when_it_wakes_up() {
+    let postgres = Postgres::start().unwrap();
+    the_leader_is_paused(Pair::on(Some(&postgres)), "leader-pause-server");
+}
+
+/// What a paused leader may do when it wakes up, whatever the database.
+fn the_leader_is_paused(mut pair: Pair, name: &str) {
+    let file = Scratch::new(name);
     let id = append(&pair, &file, 3, |pair, args| pair.grid.windlass(args));
     pair.grid.master().signal(Signal::STOP).unwrap();
     // Its host leaves it, and the job ends elsewhere.
