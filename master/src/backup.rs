@@ -5,7 +5,8 @@
 //! database names are checked to be there: a bundle that was deleted meanwhile makes the backup
 //! fail rather than lack something.
 //!
-//! A backup is a data directory: a master can be started on it.
+//! A backup is a data directory: a master can be started on it. A database on a server is not in it, and
+//! is saved with the tools of the server.
 
 use crate::{
     ca::{Authority, CaError},
@@ -59,7 +60,8 @@ pub enum BackupError {
 #[derive(Debug, Serialize)]
 pub struct Saved {
     pub dir: PathBuf,
-    pub database_bytes: u64,
+    /// None where a server has it: it is not in the backup.
+    pub database_bytes: Option<u64>,
     /// None where an object store has them: they are not in the backup.
     pub blobs: Option<u64>,
     /// Entries of the audit log; its chain was walked.
@@ -98,7 +100,10 @@ pub async fn save(config: &Config, config_file: &Path, dir: &Path) -> Result<Sav
 async fn fill(config: &Config, config_file: &Path, to: &Path, dir: &Path) -> Result<Saved, BackupError> {
     let there = Config::new(to);
     let database = there.database();
-    copy_database(&config.database(), &database).await?;
+    let on_server = config.store.url.is_some();
+    if !on_server {
+        copy_database(&config.database(), &database).await?;
+    }
     copy_dir(&config.authority(), &there.authority())?;
     Authority::load(&there.authority())?;
     copy_file(config_file, &to.join("master.toml"))?;
@@ -107,7 +112,10 @@ async fn fill(config: &Config, config_file: &Path, to: &Path, dir: &Path) -> Res
         None => Some(copy_dir(&config.data_dir.join("blobs"), &to.join("blobs"))?),
     };
     // The copy is opened as a master would open it, which proves that one can.
-    let store = Store::open(&database, Durability::Process).await?;
+    let store = match on_server {
+        true => Store::of(config).await?,
+        false => Store::open(&database, Durability::Process).await?,
+    };
     let head = audit::verify(&store).await?;
     if blobs.is_some() {
         for digest in bundles::load(&store).await?.bundles.values().flat_map(|bundle| bundle.blobs()) {
@@ -119,7 +127,10 @@ async fn fill(config: &Config, config_file: &Path, to: &Path, dir: &Path) -> Res
         }
     }
     drop(store);
-    let database_bytes = fs::metadata(&database).map_err(failed("open", &database))?.len();
+    let database_bytes = match on_server {
+        true => None,
+        false => Some(fs::metadata(&database).map_err(failed("open", &database))?.len()),
+    };
     fs::rename(to, dir).map_err(failed("create", dir))?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("write", parent))?;

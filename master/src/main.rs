@@ -201,11 +201,14 @@ async fn backup(backup: &Backup) -> anyhow::Result<()> {
                 Some(blobs) => format!("{blobs} blobs"),
                 None => "no blobs: the object store has them".to_owned(),
             };
+            let database = match saved.database_bytes {
+                Some(bytes) => format!("{} KiB of database", bytes.div_ceil(1024)),
+                None => "no database: save that of the server with pg_dump".to_owned(),
+            };
             writeln!(
                 out,
-                "saved into {}: {} KiB of database, {blobs}, {} entries of the audit log",
+                "saved into {}: {database}, {blobs}, {} entries of the audit log",
                 saved.dir.display(),
-                saved.database_bytes.div_ceil(1024),
                 saved.audit_entries,
             )?;
         }
