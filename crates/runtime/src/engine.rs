@@ -9,7 +9,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -153,7 +153,14 @@ pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     }
 }
 
+/// Ticks without a guest after which the clock rests. Calls often come in rows, and to wake a
+/// thread for each of them costs as much as a short call.
+const TICKS_TO_REST: u32 = 20;
+
 /// Moves an engine's epoch on while guests run, and rests while none does.
+///
+/// A guest that starts wakes the clock only if that rests. Waking it while it waits for its next
+/// tick would make the tick come early, and every short call would be interrupted for nothing.
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -161,6 +168,8 @@ pub(crate) struct Ticker {
 
 struct Shared {
     running: AtomicUsize,
+    /// Set by the clock before it looks at `running` for the last time, with the lock held.
+    resting: AtomicBool,
     stopped: Mutex<bool>,
     wake: Condvar,
 }
@@ -179,6 +188,7 @@ impl Ticker {
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Ticker> {
         let shared = Arc::new(Shared {
             running: AtomicUsize::new(0),
+            resting: AtomicBool::new(false),
             stopped: Mutex::new(false),
             wake: Condvar::new(),
         });
@@ -190,8 +200,10 @@ impl Ticker {
 
     /// Tick until the returned value is dropped.
     pub(crate) fn run(&self) -> Running {
-        if self.shared.running.fetch_add(1, Ordering::SeqCst) == 0 {
-            // With the lock, so that the thread either has seen the count or waits already.
+        // Both this and the clock write first and read then: one of them sees the other.
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.resting.load(Ordering::SeqCst) {
+            // With the lock, so that the thread waits already.
             let _held = self.shared.lock();
             self.shared.wake.notify_one();
         }
@@ -201,17 +213,24 @@ impl Ticker {
 
 fn tick(engine: &EngineWeak, shared: &Shared) {
     let mut stopped = shared.lock();
+    let mut idle = 0_u32;
     while !*stopped {
-        if shared.running.load(Ordering::SeqCst) == 0 {
-            stopped = shared.wake.wait(stopped).unwrap_or_else(std::sync::PoisonError::into_inner);
-            continue;
+        if idle < TICKS_TO_REST {
+            let waited = shared.wake.wait_timeout(stopped, TICK);
+            stopped = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        } else {
+            shared.resting.store(true, Ordering::SeqCst);
+            if shared.running.load(Ordering::SeqCst) == 0 {
+                let woken = shared.wake.wait(stopped);
+                stopped = woken.unwrap_or_else(std::sync::PoisonError::into_inner);
+            }
+            shared.resting.store(false, Ordering::SeqCst);
         }
-        stopped =
-            shared.wake.wait_timeout(stopped, TICK).unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        match engine.upgrade() {
-            Some(engine) => engine.increment_epoch(),
-            None => return,
-        }
+        idle = if shared.running.load(Ordering::SeqCst) == 0 { idle.saturating_add(1) } else { 0 };
     }
 }
 
