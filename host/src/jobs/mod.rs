@@ -2,7 +2,8 @@
 //!
 //! A request goes through here once: [`Jobs::submit`] refuses it or takes it (synchronously, so that
 //! "busy" is said before anything is promised), then a task of its own carries it: journal → `Accepted`
-//! → its turn → journal → `Started` → the operation → journal → result. The module [`crate::journal`] says
+//! → its turn → journal → `Started` → the operation → journal → result. A read whose turn it is at once
+//! begins first, and is written and told only if it is not over in a moment. The module [`crate::journal`] says
 //! what each of these steps is worth after a crash.
 //!
 //! The operation itself is behind [`Executor`], so that all of this is tested without a plugin.
@@ -33,6 +34,8 @@ use windlass_types::{
 /// An operation that does not end by itself this long after it was told to is dropped, which kills
 /// what it started.
 const GRACE: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+/// A read that is over within this is told by its result alone.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Pause between attempts to write a result while the journal can't be written.
 const RETRY: Duration = Duration::from_secs(1);
 /// Progress of one operation is sent no more often than this.
@@ -445,6 +448,12 @@ impl Inner {
         cancel: CancellationToken,
     ) {
         let id = request.id;
+        let place = match (place, &entry) {
+            (Place::Now(slot), Some(entry)) if entry.effect == Effect::Read => {
+                return self.read(request, admission, slot, entry, cancel).await;
+            }
+            (place, _) => place,
+        };
         let mut marked = false;
         if let Some(entry) = entry {
             // What begins at once is written as begun: one commit instead of two.
@@ -480,6 +489,41 @@ impl Inner {
             }
         };
         self.begin(request, admission, slot, marked, cancel).await;
+    }
+
+    /// A read that may begin at once. Most are over in a moment: their result says all there is to
+    /// say. Only of one that is not, the request is kept and told.
+    async fn read(
+        &self,
+        request: Request,
+        admission: Admission,
+        slot: pool::Slot,
+        entry: &Entry,
+        cancel: CancellationToken,
+    ) {
+        let id = request.id;
+        if cancel.is_cancelled() {
+            return self.record(id, Outcome::Cancelled { started: false }.into()).await;
+        }
+        let told = async {
+            tokio::time::sleep(MOMENT).await;
+            match self.journal.accept(id, entry, true).await {
+                Ok(()) => {
+                    self.outbox.accepted(id);
+                    self.outbox.started(id);
+                }
+                // Nothing was promised: if we end now, the master sends it again.
+                Err(error) => tracing::error!(request = %id, %error, "cannot keep a request"),
+            }
+            std::future::pending::<std::convert::Infallible>().await
+        };
+        let finished = tokio::select! {
+            biased;
+            finished = self.execute(request, admission, cancel) => finished,
+            never = told => match never {},
+        };
+        drop(slot);
+        self.record(id, finished).await;
     }
 
     async fn begin(

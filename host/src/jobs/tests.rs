@@ -178,6 +178,31 @@ async fn a_request_is_accepted_started_and_finished_in_order() {
 }
 
 #[tokio::test]
+async fn a_read_is_told_in_full_only_if_it_takes_longer_than_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = bench(dir.path(), 2, 2).await;
+    let slow = RequestId::new();
+    bench.jobs.submit(run(slow, "demo.op.read"));
+    let before = bench.until(&Event::Started(slow)).await;
+    assert!(before.contains(&Event::Accepted(slow)), "{before:?}");
+    assert_eq!(bench.journal.stage(slow).unwrap(), Some(Stage::Started));
+    bench.fake.go.add_permits(1);
+    bench.until(&Event::Recorded(slow)).await;
+
+    // It waits for nothing, so it is over before this thread looks at its timers.
+    let quick = RequestId::new();
+    bench.fake.go.add_permits(1);
+    bench.jobs.submit(run(quick, "demo.op.read"));
+    let said = bench.until(&Event::Recorded(quick)).await;
+    let told = |event: &Event| matches!(event, Event::Accepted(_) | Event::Started(_));
+    assert!(!said.iter().any(told), "{said:?}");
+    assert_eq!(bench.outcome(quick).kind(), windlass_types::OutcomeKind::Succeeded);
+    bench.jobs.submit(run(quick, "demo.op.read"));
+    bench.until(&Event::Recorded(quick)).await;
+    assert_eq!(bench.runs(), 2, "what is finished is answered from the journal");
+}
+
+#[tokio::test]
 async fn a_repeated_request_never_runs_again() {
     let dir = tempfile::tempdir().unwrap();
     let bench = bench(dir.path(), 2, 2).await;

@@ -3,14 +3,17 @@
 //!
 //! # Guarantees
 //! 1. A request is in the journal before its `Accepted` leaves the host.
-//! 2. A request is marked as started before its operation begins.
+//! 2. A request is marked as started before its operation begins. A `read` operation whose turn it is
+//!    at once is the exception: it is written, as started, only if it is not over within a moment.
 //! 3. A result is in the journal before it is sent, and stays until the master acknowledged it.
 //! 4. The id of an acknowledged request is remembered (100,000 ids, 7 days), so that a repetition that
 //!    was long under way is not taken for a new request.
 //!
 //! From these: a request that was *accepted but not started* when the process ended can safely be
 //! started by the next process, if its deadline has not passed: nothing of it has happened. A request
-//! that was *started and has no result* gets the outcome `indeterminate`; it is never run again.
+//! that was *started and has no result* gets the outcome `indeterminate`; it is never run again. A read
+//! that was cut off in its first moment is in no list: the master, which was not told that it was
+//! accepted, sends it again, and running a read again does no harm.
 //!
 //! # Two files
 //! `change` and `destroy` operations are written to `journal.redb` and synced to the disk at every

@@ -9,7 +9,7 @@ use super::{
 use crate::store::StoreError;
 use std::collections::HashSet;
 use tokio::sync::oneshot;
-use windlass_types::{JobId, NodeId, RequestId, api::JobEventKind};
+use windlass_types::{JobId, NodeId, RequestId, api::JobEventKind, trace::CallStats};
 
 impl Jobs {
     /// The open part that a request of this node means.
@@ -92,7 +92,9 @@ impl NodeEvents for Jobs {
                 return Ok(());
             };
             live.step(place, Input::Result);
-            let started_ms = live.part(place).and_then(|part| part.started_ms);
+            // Of what was over in a moment nobody said that it had begun.
+            let began = || (result.stats.wall_us > 0).then(|| began_ms(&result.stats));
+            let started_ms = live.part(place).and_then(|part| part.started_ms).or_else(began);
             let ResultRecord { outcome, trace, stats, plugin_digest } = result;
             live.store(Settle {
                 place,
@@ -111,4 +113,9 @@ impl NodeEvents for Jobs {
     async fn disconnected(&self, _node: NodeId) {
         // What was sent is with the node, or will be said not to be by its next session.
     }
+}
+
+/// When an operation began that has just ended.
+fn began_ms(stats: &CallStats) -> i64 {
+    crate::now_ms().saturating_sub(i64::try_from(stats.wall_us / 1000).unwrap_or(i64::MAX))
 }
