@@ -5,6 +5,7 @@ mod events;
 mod nodes;
 pub mod plugin;
 pub mod plugins;
+pub mod schedule;
 
 pub use events::Events;
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
@@ -141,6 +142,9 @@ pub enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(Plugin),
     Events(Events),
+    /// Run operations by the clock.
+    #[command(subcommand, arg_required_else_help = true)]
+    Schedule(schedule::Schedule),
     /// Make and remove tokens of operators.
     #[command(subcommand, arg_required_else_help = true)]
     Tokens(Tokens),

@@ -18,6 +18,7 @@ use crate::{
     front::Services,
     jobs::Jobs,
     run::RunError,
+    schedules::Schedules,
     session::Sessions,
     store::Store,
 };
@@ -71,6 +72,7 @@ impl Leading {
             shutdown: shutdown.clone(),
         };
         let events = EventLog::new(store.clone(), config.retention.clone(), shutdown.clone());
+        let schedules = Schedules::open(store.clone(), jobs.clone()).await?;
         let tasks = TaskTracker::new();
         let sessions = Sessions {
             config: config.clone(),
@@ -91,6 +93,7 @@ impl Leading {
             jobs,
             bundles: bundles.clone(),
             events: events.clone(),
+            schedules: schedules.clone(),
         };
         let services = Services {
             epoch,
@@ -106,6 +109,7 @@ impl Leading {
             tokio::spawn(catalog.tend(shutdown.clone())),
             tokio::spawn(bundles.drive(shutdown.clone())),
             tokio::spawn(events.tend()),
+            tokio::spawn(schedules.drive(shutdown.clone())),
         ];
         guard.disarm();
         Ok(Leading {

@@ -6,6 +6,7 @@
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * [`schedules`]: operations that run by the clock.
 //! * [`events`]: the log of what happens on the grid.
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
@@ -24,6 +25,7 @@ pub mod events;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;
+pub mod schedules;
 pub mod session;
 pub mod setup;
 pub mod store;

@@ -7,6 +7,7 @@ pub mod bundles;
 mod error;
 pub mod events;
 mod feed;
+mod schedules;
 mod sse;
 pub mod tls;
 

@@ -12,6 +12,7 @@ mod ops;
 mod plugins;
 mod reference;
 mod run;
+mod schedule;
 mod shell;
 mod show;
 mod tokens;
@@ -80,6 +81,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Plugins(plugins) => Box::pin(plugins::run(context, plugins)).await,
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
         Command::Events(events) => events::run(context, events).await,
+        Command::Schedule(schedule) => Box::pin(schedule::run(context, schedule)).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,
         Command::Audit(audit) => audit::run(context, audit).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Reference | Command::Logout => {

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod plugins;
 pub mod results;
 pub mod scalar;
+pub mod schedule;
 pub mod table;
 pub mod text;
 pub mod time;

@@ -26,13 +26,15 @@
 //! | `GET /audit/verify` | → [`AuditHead`]; `audit_broken` if the chain is not whole |
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
-//! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`].
+//! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`]. Operations by
+//! the clock: see [`schedules`].
 //!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
 //! Calls carry `Authorization: Bearer TOKEN`. Every error is an [`ApiError`].
 
 pub mod bundles;
 pub mod events;
+pub mod schedules;
 
 use crate::ids::{Digest, Fingerprint, JobId, NodeId, NodeName, OperationName, PluginName};
 use crate::outcome::{Effect, Outcome, OutcomeKind};

@@ -35,6 +35,7 @@ impl Api {
             jobs: grid.jobs.clone(),
             bundles: rig.bundles.clone(),
             events: EventLog::new(rig.store.clone(), Default::default(), rig.shutdown.clone()),
+            schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
         };
         let token = async |role: Role| {
             let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };

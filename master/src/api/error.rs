@@ -1,6 +1,8 @@
 //! Errors of the API: stable codes, listed in `docs/errors.md`.
 
-use crate::{fleet::FleetError, jobs::JobError, store::StoreError, targets::TargetError};
+use crate::{
+    fleet::FleetError, jobs::JobError, schedules::ScheduleError, store::StoreError, targets::TargetError,
+};
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -74,6 +76,11 @@ codes! {
     UnknownJob = "unknown_job", NOT_FOUND;
     JobFinished = "job_finished", CONFLICT;
     TooManyJobs = "too_many_jobs", TOO_MANY_REQUESTS;
+    UnknownSchedule = "unknown_schedule", NOT_FOUND;
+    /// Times or numbers of a schedule that can't be right.
+    BadSchedule = "bad_schedule", BAD_REQUEST;
+    /// As many jobs of the schedule run as may.
+    ScheduleRunning = "schedule_running", CONFLICT;
     UnknownBundle = "unknown_bundle", NOT_FOUND;
     UnknownPlugin = "unknown_plugin", NOT_FOUND;
     UnknownDeployment = "unknown_deployment", NOT_FOUND;
@@ -204,6 +211,23 @@ impl From<TargetError> for Error {
 pub fn unknown_operation(message: String, nearest: &[String]) -> Error {
     let error = Error::new(Code::UnknownOperation, message).nearest(nearest);
     if error.hint.is_none() { error.hint("`GET /operations` lists what the nodes offer") } else { error }
+}
+
+impl From<ScheduleError> for Error {
+    fn from(error: ScheduleError) -> Self {
+        let message = error.to_string();
+        match error {
+            ScheduleError::Unknown(_) => Error::new(Code::UnknownSchedule, message),
+            ScheduleError::Taken(_) => Error::new(Code::NameTaken, message)
+                .hint("give it another name, or delete the one that is there"),
+            ScheduleError::Bad(_) => Error::new(Code::BadSchedule, message),
+            ScheduleError::Full { .. } => {
+                Error::new(Code::ScheduleRunning, message).hint("wait for the job, or cancel it")
+            }
+            ScheduleError::Job(error) => error.into(),
+            ScheduleError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl From<JobError> for Error {

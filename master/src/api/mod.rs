@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -20,6 +20,9 @@ mod health;
 mod jobs;
 mod nodes;
 mod plugins;
+#[cfg(test)]
+mod schedule_tests;
+mod schedules;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -28,7 +31,7 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    store::Store,
+    schedules::Schedules, store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -60,6 +63,7 @@ pub struct Context {
     pub jobs: Jobs,
     pub bundles: Bundles,
     pub events: EventLog,
+    pub schedules: Schedules,
 }
 
 /// What the routes share.
@@ -138,6 +142,13 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(deployments::abort))
         .routes(routes!(deployments::rollback))
         .routes(routes!(events::list))
+        .routes(routes!(schedules::list, schedules::create))
+        .routes(routes!(schedules::show, schedules::delete))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::runs))
+        .routes(routes!(schedules::next))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(access::audit))

@@ -38,7 +38,7 @@ impl Api {
             &["n1", "n2"],
         )
         .await;
-        let context = context(&rig, &grid);
+        let context = context(&rig, &grid).await;
         let token = async |role: Role| {
             let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };
             tokens::create(&grid.store, &new).await.unwrap().token.unwrap()
@@ -80,7 +80,7 @@ impl Api {
     }
 }
 
-fn context(rig: &Rig, grid: &Grid) -> Context {
+async fn context(rig: &Rig, grid: &Grid) -> Context {
     Context {
         config: rig.config.clone(),
         // One log for all of it.
@@ -90,6 +90,7 @@ fn context(rig: &Rig, grid: &Grid) -> Context {
         jobs: grid.jobs.clone(),
         bundles: rig.bundles.clone(),
         events: EventLog::new(grid.store.clone(), Default::default(), rig.shutdown.clone()),
+        schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
     }
 }
 
@@ -554,7 +555,7 @@ async fn served_over_tls_in_both_versions_of_http_until_shutdown() {
         windlass_identity::ServerTls::server_only(&server.chain_pem, &key, &["h2", "http/1.1"]).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let context = context(&api.rig, &api.grid);
+    let context = context(&api.rig, &api.grid).await;
     let shutdown = tokio_util::sync::CancellationToken::new();
     let serving = tokio::spawn(serve(router(context), listener, tls, shutdown.clone()));
 

@@ -71,10 +71,11 @@ impl Engine {
         tokio::task::spawn_blocking(move || targets::resolve(&target, &nodes)).await.unwrap_or(Err(late))
     }
 
-    pub(super) async fn create(&self, new: NewJob, actor: &str) -> Result<Created, JobError> {
+    /// Whether this job could be made: its operation, and how long each node may take.
+    fn check(&self, new: &NewJob) -> Result<(Arc<OperationInfo>, u64), JobError> {
         let operation = self.operation(&new.operation)?;
         if operation.operation.planned {
-            return Err(JobError::Planned { name: new.operation });
+            return Err(JobError::Planned { name: new.operation.clone() });
         }
         json::check(&operation.operation.signature.params_shape(), &new.args)
             .map_err(JobError::BadArguments)?;
@@ -96,6 +97,21 @@ impl Engine {
             }
             _ => {}
         }
+        Ok((operation, deadline))
+    }
+
+    /// Whether this job could be made, but for a target that means nobody at this moment.
+    pub(super) async fn check_all(&self, new: &NewJob) -> Result<(), JobError> {
+        self.check(new)?;
+        match self.resolve(&new.target).await {
+            Err(TargetError::Empty { .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Make the job of this id, which no job may have.
+    pub(super) async fn create(&self, id: JobId, new: NewJob, actor: &str) -> Result<Created, JobError> {
+        let (operation, deadline) = self.check(&new)?;
         let mut nodes = self.resolve(&new.target).await?;
         if let Some(pick) = new.pick {
             nodes = picked(nodes, pick as usize, |node| self.nodes.online(node));
@@ -119,7 +135,7 @@ impl Engine {
         };
         let max_failures = batch.map(|_| new.max_failures.unwrap_or_default());
         let job = Job {
-            id: JobId::new(),
+            id,
             operation: new.operation,
             args: new.args,
             effect: operation.effect,

@@ -352,7 +352,23 @@ impl Jobs {
     /// # Errors
     /// If the operation, its arguments or the target are no good, or the store fails.
     pub async fn create(&self, new: NewJob, actor: &str) -> Result<Created, JobError> {
-        self.engine.create(new, actor).await
+        self.engine.create(JobId::new(), new, actor).await
+    }
+
+    /// Make a job whose id was chosen before, so that it is made once whoever tries again.
+    ///
+    /// # Errors
+    /// As [`Jobs::create`]; also if there is a job of that id.
+    pub async fn create_as(&self, id: JobId, new: NewJob, actor: &str) -> Result<Created, JobError> {
+        self.engine.create(id, new, actor).await
+    }
+
+    /// Whether a job could be made so. That its target means nobody at this moment does not matter.
+    ///
+    /// # Errors
+    /// As [`Jobs::create`].
+    pub async fn check(&self, new: &NewJob) -> Result<(), JobError> {
+        self.engine.check_all(new).await
     }
 
     /// Make a job and wait for its end, `wait` at most. With an end in time and not too much of it

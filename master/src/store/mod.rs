@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod lease;
 pub mod moving;
 pub mod nodes;
+pub(crate) mod schedules;
 mod schema;
 pub mod sql;
 pub mod tokens;
