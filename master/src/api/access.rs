@@ -51,7 +51,7 @@ pub async fn new_token(
             "the name of a token has 1 to {MAX_NAME} characters, none of them control characters"
         )));
     }
-    if new.name == "system" || new.name == "unknown" {
+    if ["system", "unknown"].contains(&new.name.as_str()) || new.name.starts_with("schedule:") {
         return Err(bad(format!("`{}` stands for somebody else in the audit log", new.name)));
     }
     if new.ttl_ms == Some(0) {

@@ -208,6 +208,7 @@ async fn tokens_live_and_die() {
     for bad in [
         json!({ "name": " ", "role": "viewer" }),
         json!({ "name": "system", "role": "viewer" }),
+        json!({ "name": "schedule:nightly", "role": "viewer" }),
         json!({ "name": "x", "role": "viewer", "ttl_ms": 0 }),
     ] {
         assert_eq!(api.code(&api.admin, Method::POST, "/tokens", bad).await, "bad_request");

@@ -1,13 +1,19 @@
-//! What the event log is told of nodes.
+//! What the event log is told.
 
-use super::{Rig, soon};
+use super::{
+    Managed, Rig,
+    bundles::deployment,
+    deployments::{state, store},
+    soon,
+};
 use crate::{
+    deployments::Action,
     fleet::ChangeKind,
     store::events::{self, Filter},
 };
 use serde_json::{Value, json};
 use windlass_identity::NodeKey;
-use windlass_types::api::{AcceptNode, ChangeNode};
+use windlass_types::api::{AcceptNode, ChangeNode, bundles::DeploymentState};
 
 async fn told(rig: &Rig) -> Vec<(String, Option<String>, Value)> {
     let events = events::page(&rig.store, &Filter::default(), 0, 100).await.unwrap();
@@ -70,4 +76,40 @@ async fn the_log_tells_who_comes_and_goes() {
     rig.fleet.flush().await;
     let kinds: Vec<String> = told(&rig).await.into_iter().map(|(kind, _, _)| kind).collect();
     assert_eq!(kinds, ["node.accepted", "node.connected", "node.disconnected"]);
+}
+
+#[tokio::test]
+async fn the_log_tells_what_becomes_of_a_plugin_and_its_deployment() {
+    let rig = Rig::start().await;
+    let mut host = Managed::join(&rig, "n1").await;
+    store(&rig, &["0.1.0"]).await;
+    let made = rig.bundles.deploy(deployment("0.1.0"), "ann").await.unwrap();
+    for action in [Action::Pause, Action::Resume] {
+        rig.bundles.control(made.id, action, "ann").await.unwrap();
+    }
+    host.take_version("demo", Some("0.1.0")).await;
+    host.install("demo").await;
+    state(&rig, made.id, DeploymentState::Succeeded).await;
+
+    let all = |kind: &str| Filter::new(Some(kind), None).unwrap();
+    let deployments = events::page(&rig.store, &all("deployment.*"), 0, 100).await.unwrap();
+    let kinds: Vec<&str> = deployments.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        ["deployment.started", "deployment.paused", "deployment.resumed", "deployment.finished"],
+        "each new state once, however often it was written"
+    );
+    let end = &deployments[3];
+    assert_eq!(end.subject, made.id.to_string());
+    assert_eq!((&end.data["state"], &end.data["version"]), (&json!("succeeded"), &json!("0.1.0")));
+    let plugins = events::page(&rig.store, &all("plugin.*"), 0, 100).await.unwrap();
+    let kinds: Vec<&str> = plugins.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["plugin.uploaded", "plugin.approved", "plugin.installed"]);
+    let installed = &plugins[2];
+    assert_eq!((installed.subject.as_str(), installed.node), ("demo", Some(rig.named("n1").id)));
+    // What the node says again in its next session is no news.
+    let mut again = host.back(&rig).await;
+    again.take().await;
+    rig.fleet.flush().await;
+    assert_eq!(events::page(&rig.store, &all("plugin.*"), 0, 100).await.unwrap().len(), 3);
 }
