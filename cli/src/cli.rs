@@ -244,7 +244,8 @@ Examples:
   windlass run zfs.pool.list --where 'node.facts.os == \"debian\" && !(\"maintenance\" in node.flags)'
   windlass run zfs.pool.status --all --args '{\"pool\": \"tank\"}' --dry-run
   windlass run samba.service.restart --label site=b --batch 25% --max-failures 1
-  windlass run monitor.system.read --all --one")]
+  windlass run monitor.system.read --all --one
+  windlass run zfs.pool.scrub --all pool=tank --wait-offline 2h --detach")]
 pub struct Run {
     /// Name of the operation.
     #[arg(value_name = "OPERATION", add = ArgValueCompleter::new(complete::operations))]
@@ -269,6 +270,13 @@ pub struct Run {
     /// (`stopped`). 0 unless told.
     #[arg(long, requires = "batch", value_name = "COUNT")]
     pub max_failures: Option<u32>,
+    /// Ask a node again that has answered without success, so many times, each time with its whole `--timeout`.
+    /// Only for operations that read or are idempotent.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub retries: Option<u32>,
+    /// Wait for nodes that are not online, so long; they run it when they come.
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION", conflicts_with = "batch")]
+    pub wait_offline: Option<Duration>,
     /// Only so many of the nodes, picked at random; those that are online first.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub pick: Option<u32>,

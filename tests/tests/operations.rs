@@ -1,7 +1,7 @@
 //! The path an operator takes first: operations on several nodes from one command.
 
 use serde_json::{Value, json};
-use windlass_tests::{Binaries, Grid, GridOptions};
+use windlass_tests::{Binaries, Grid, GridOptions, until};
 
 fn grid(hosts: &[&str]) -> (tempfile::TempDir, Grid) {
     let dir = tempfile::tempdir().unwrap();
@@ -133,6 +133,62 @@ fn a_batch_ends_where_too_many_have_failed() {
     assert_eq!(one["results"].as_array().map(Vec::len), Some(1), "{one}");
     let alone = grid.windlass(&["run", "torture.echo.nothing", "--all", "--max-failures", "1"]);
     assert!(alone.code == 2 && alone.stderr.contains("--batch"), "{alone:#?}");
+}
+
+/// The job once it has ended, with its only node.
+fn ended(grid: &Grid, id: &str) -> (Value, Value) {
+    let job = until("the job has ended", || {
+        let job = grid.windlass(&["jobs", "show", id, "-o", "json"]).expect(0).json();
+        (job["job"]["state"] == "finished").then_some(job)
+    });
+    (job["job"].clone(), job["results"][0].clone())
+}
+
+fn submit(grid: &Grid, args: &[&str]) -> String {
+    let job = grid.windlass(&[&["run"], args, &["--detach", "-o", "json"]].concat()).expect(0).json();
+    job["id"].as_str().or(job["job"]["id"].as_str()).expect("a job has an id").to_owned()
+}
+
+#[test]
+fn what_one_operation_has_for_itself_another_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = GridOptions { plugins: vec!["torture".into()], ..GridOptions::default() };
+    let mut grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();
+    std::fs::create_dir_all("/tmp/windlass-torture").unwrap();
+    let file = format!("/tmp/windlass-torture/locked-{}", std::process::id());
+    let path = format!("path={file}");
+    let marks = || std::fs::read_to_string(format!("{file}.n1")).unwrap_or_default().lines().count();
+    let mark = ["torture.act.mark", "--on", "n1", &path, "line=x", "seconds=2"];
+    let first = submit(&grid, &mark);
+    until("the first one has begun", || (marks() == 1).then_some(()));
+    let second = submit(&grid, &mark);
+    // The next master has to ask the node who runs there.
+    grid.take_master().kill().unwrap();
+    grid.restart_master().unwrap();
+    grid.wait_online("n1");
+    let ((job, first), (_, second)) = (ended(&grid, &first), ended(&grid, &second));
+    assert_eq!(job["locks"], serde_json::json!([format!("mark:{file}")]));
+    for node in [&first, &second] {
+        assert_eq!(node["outcome"]["status"], "succeeded", "{node}");
+    }
+    assert_eq!(marks(), 2);
+    // What a node tells of its begin comes a moment later than what it tells of an end.
+    let (end, begin) = (first["finished_ms"].as_i64().unwrap(), second["started_ms"].as_i64().unwrap());
+    assert!(begin >= end, "the second began at {begin}, the first ended at {end}");
+
+    // A node that is away runs it when it comes.
+    grid.take_host("n1").kill().unwrap();
+    grid.wait_offline("n1");
+    let late = ["torture.echo.nothing", "--on", "n1", "--timeout", "5s", "--wait-offline", "10m"];
+    let waited = submit(&grid, &late);
+    grid.restart_host("n1").unwrap();
+    assert_eq!(ended(&grid, &waited).1["outcome"]["status"], "succeeded");
+    let failing = ["torture.echo.fail", "--on", "n1", "message=no", "--retries", "1"];
+    let retried = submit(&grid, &failing);
+    assert_eq!(ended(&grid, &retried).1["attempts"], 2);
+    let never = [&["run"], &mark[..], &["--retries", "1"]].concat();
+    assert!(grid.windlass(&never).expect(1).stderr.contains("not idempotent"));
+    let _ = std::fs::remove_file(format!("{file}.n1"));
 }
 
 #[test]

@@ -136,6 +136,13 @@ pub struct Add {
     /// With `--batch`: when more nodes than this have ended without success, the others are refused.
     #[arg(long, requires = "batch", value_name = "COUNT")]
     pub max_failures: Option<u32>,
+    /// Ask a node again that has answered without success, so many times. Only for operations that read or are
+    /// idempotent.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub retries: Option<u32>,
+    /// Wait for nodes that are not online, so long; they run it when they come.
+    #[arg(long, value_parser = duration::parse, value_name = "DURATION", conflicts_with = "batch")]
+    pub wait_offline: Option<Duration>,
     /// Only so many of the nodes, picked at random for each run; those that are online first.
     #[arg(long, value_name = "COUNT")]
     pub pick: Option<u32>,

@@ -45,6 +45,8 @@ pub async fn run(context: &Context, command: Run) -> Result<Exit> {
         pick: command.pick.or(command.one.then_some(1)),
         batch: command.batch,
         max_failures: command.max_failures,
+        retries: command.retries,
+        wait_offline_ms: command.wait_offline.map(millis),
     };
     let mut interrupts = if command.detach { None } else { Some(Interrupts::new()?) };
     let wait = if command.detach { Duration::ZERO } else { QUICK };

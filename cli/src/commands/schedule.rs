@@ -103,6 +103,8 @@ async fn add(context: &Context, client: &Client, add: Add) -> Result<()> {
             pick: add.pick,
             batch: add.batch,
             max_failures: add.max_failures,
+            retries: add.retries,
+            wait_offline_ms: add.wait_offline.map(millis),
         },
         when: When {
             cron: add.cron,

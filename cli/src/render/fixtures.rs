@@ -32,6 +32,7 @@ fn operation(name: &str, effect: &str, docs: &str, params: Value, result: Value)
         effect: serde_json::from_value(json!(effect)).unwrap(),
         timeout_ms: 30_000,
         idempotent: effect == "read",
+        locks: Vec::new(),
         plugin_version: "0.1.0".into(),
         plugin_digest: Digest::of(b"plugin"),
         type_digest: signature.digest(),
@@ -154,6 +155,7 @@ pub fn job_node(name: &str, outcome: Option<Outcome>) -> JobNode {
         plugin_version: None,
         started_ms: Some(NOW_MS - 1_500),
         finished_ms: Some(NOW_MS),
+        attempts: None,
     }
 }
 
@@ -289,6 +291,9 @@ pub fn jobs() -> Vec<Job> {
         nodes: 3,
         batch: None,
         max_failures: None,
+        retries: None,
+        wait_offline_ms: None,
+        locks: Vec::new(),
         outcomes: [(OutcomeKind::Succeeded, 1)].into(),
         results: None,
     };

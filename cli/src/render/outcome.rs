@@ -90,6 +90,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::Draining => "draining",
         Refusal::PluginUnusable => "plugin unusable",
         Refusal::Stopped => "stopped",
+        Refusal::Locked => "locked",
     }
 }
 

@@ -387,6 +387,7 @@ pub fn operations() -> Vec<OperationInfo> {
             effect: serde_json::from_value(json!(effect)).unwrap(),
             timeout_ms: 30_000,
             idempotent: true,
+            locks: Vec::new(),
             plugin_version: "0.1.0".into(),
             plugin_digest: Digest::of(b"demo"),
             type_digest: signature.digest(),
@@ -447,6 +448,7 @@ impl Fake {
                 plugin_version: None,
                 started_ms: Some(TIME_MS),
                 finished_ms: Some(TIME_MS + 40),
+                attempts: None,
             })
             .collect()
     }
@@ -475,6 +477,9 @@ impl Fake {
             nodes: u32::try_from(self.script.outcomes.len()).unwrap(),
             batch: None,
             max_failures: None,
+            retries: None,
+            wait_offline_ms: None,
+            locks: Vec::new(),
             outcomes,
             results: None,
         }

@@ -217,6 +217,9 @@ pub struct OperationInfo {
     pub effect: Effect,
     pub timeout_ms: u64,
     pub idempotent: bool,
+    /// What it needs for itself on its node, with `{param}` for the value of a parameter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
     pub plugin_version: String,
     pub plugin_digest: Digest,
     pub type_digest: Digest,
@@ -294,6 +297,13 @@ pub struct NewJob {
     /// (`stopped`). 0 unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<u32>,
+    /// How often a node is asked again that has answered without success, each time with all its time. Only
+    /// for operations that read or are idempotent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// How long nodes that are not online are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_offline_ms: Option<u64>,
 }
 
 /// How many nodes at a time.
@@ -359,6 +369,15 @@ pub struct Job {
     /// With `batch`: how many may end without success before the others are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<u32>,
+    /// How often a node is asked again that has answered without success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// How long nodes that are not online are waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_offline_ms: Option<u64>,
+    /// What it needs for itself on each node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
     /// Nodes with an outcome, by kind.
     pub outcomes: BTreeMap<OutcomeKind, u32>,
     /// With `wait_ms`, when it ended in time and has 1,000 nodes at most: the nodes with their outcomes.
@@ -399,6 +418,9 @@ pub struct JobNode {
     pub plugin_version: Option<String>,
     pub started_ms: Option<i64>,
     pub finished_ms: Option<i64>,
+    /// How often it was asked, where that is more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
 }
 
 /// Something that happened to a job.

@@ -220,4 +220,6 @@ pub enum Refusal {
     PluginUnusable,
     /// Too many other nodes of the job had failed before it was this one's turn.
     Stopped,
+    /// Something else had what it needs for itself until the deadline.
+    Locked,
 }

@@ -67,6 +67,8 @@ codes! {
     BadDeadline = "bad_deadline", BAD_REQUEST;
     /// `pick`, `batch` or `max_failures` can't be right.
     BadBatch = "bad_batch", BAD_REQUEST;
+    /// `retries` for an operation that must not run twice.
+    NotIdempotent = "not_idempotent", BAD_REQUEST;
     /// A part of the target can't be right.
     BadTarget = "bad_target", BAD_REQUEST;
     /// The expression of the target can't be right.
@@ -249,6 +251,7 @@ impl From<JobError> for Error {
             JobError::Target(error) => error.into(),
             JobError::BadDeadline { .. } => Error::new(Code::BadDeadline, message),
             JobError::BadBatch(_) => Error::new(Code::BadBatch, message),
+            JobError::NotIdempotent { .. } => Error::new(Code::NotIdempotent, message),
             JobError::Planned { .. } => Error::new(Code::PlannedOperation, message),
             JobError::TooManyJobs { .. } => Error::new(Code::TooManyJobs, message),
             JobError::UnknownJob(_) => Error::new(Code::UnknownJob, message),

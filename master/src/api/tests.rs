@@ -33,6 +33,10 @@ impl Api {
             Options {
                 grace: Duration::from_millis(100),
                 reconnect: Duration::from_millis(100),
+                pauses: crate::jobs::Pauses {
+                    busy: Duration::from_millis(1),
+                    failed: Duration::from_millis(1),
+                },
                 retention: crate::config::Retention::default(),
             },
             &["n1", "n2"],

@@ -4,7 +4,7 @@ use super::{Source, source::SourceOperation};
 use crate::fleet::{Inventory, NodeRecord};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -91,6 +91,11 @@ fn choose(
         effect: policies().map(|policy| policy.effect).max().unwrap_or(Effect::Destroy),
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         idempotent: policies().all(|policy| policy.idempotent),
+        locks: policies()
+            .flat_map(|policy| policy.locks.iter().cloned())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         plugin_version: shown.source.version.to_string(),
         plugin_digest: shown.digest,
         type_digest,

@@ -4,6 +4,7 @@ use super::{
     Engine, JobError,
     events::Events,
     live::{LiveJob, Part, Times},
+    own_times,
     part::Input,
     roll::Roll,
 };
@@ -17,11 +18,11 @@ use crate::{
     targets::{self, TargetError},
 };
 use rand::seq::SliceRandom as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use windlass_types::{
-    JobId, NodeId, OperationName, RequestId,
+    Effect, JobId, NodeId, OperationName, RequestId,
     api::{Batch, Job, JobState, NewJob, OperationInfo, Target},
     json,
 };
@@ -30,6 +31,8 @@ use windlass_types::{
 pub(super) const MAX_DEADLINE_MS: u64 = 30 * 86_400_000;
 /// What a job gets beyond the time of its operation, for the way there and back.
 const SLACK_MS: u64 = 10_000;
+/// Retries at most.
+const MAX_RETRIES: u32 = 100;
 /// Running jobs at most.
 const MAX_RUNNING: usize = 10_000;
 /// Nodes of running jobs without an outcome at most; each takes some hundred bytes of memory.
@@ -85,7 +88,24 @@ impl Engine {
         if deadline == 0 || deadline > MAX_DEADLINE_MS {
             return Err(JobError::BadDeadline { given_ms: deadline, max_ms: MAX_DEADLINE_MS });
         }
+        if new.retries.is_some_and(|retries| retries > 0)
+            && !operation.idempotent
+            && operation.effect != Effect::Read
+        {
+            return Err(JobError::NotIdempotent { name: new.operation.clone() });
+        }
         let bad = |problem: &'static str| Err(JobError::BadBatch(problem));
+        if new.retries.is_some_and(|retries| retries > MAX_RETRIES) {
+            return bad("more than 100 `retries`");
+        }
+        if new.wait_offline_ms.is_some_and(|wait| wait == 0 || wait > MAX_DEADLINE_MS) {
+            return bad("`wait_offline_ms` is from 1 to 30 days");
+        }
+        if new.wait_offline_ms.is_some() && new.batch.is_some() {
+            return bad(
+                "with `batch`, a node that is waited for would hold up the others: `wait_offline_ms` has no place there",
+            );
+        }
         match (new.pick, new.batch, new.max_failures) {
             (Some(0), ..) => return bad("`pick` is 0: no node would be left"),
             (_, Some(Batch::Count(0)), _) => return bad("a batch of 0 nodes never ends"),
@@ -129,11 +149,14 @@ impl Engine {
         // With batches, how long it takes if every node takes all its time.
         let rounds = batch.map_or(1, |batch| nodes.len().div_ceil(batch as usize).max(1) as u64);
         let grace_ms = u64::try_from(self.options.grace.as_millis()).unwrap_or(u64::MAX);
-        let whole = match rounds {
+        let retries = new.retries.filter(|retries| *retries > 0);
+        let whole = match rounds.saturating_mul(1 + u64::from(retries.unwrap_or_default())) {
             1 => deadline,
-            rounds => deadline.saturating_add(grace_ms).saturating_mul(rounds),
+            times => deadline.saturating_add(grace_ms).saturating_mul(times),
         };
+        let whole = whole.saturating_add(new.wait_offline_ms.unwrap_or_default());
         let max_failures = batch.map(|_| new.max_failures.unwrap_or_default());
+        let locks = operation.locks.iter().map(|lock| rendered(lock, &new.args)).collect();
         let job = Job {
             id,
             operation: new.operation,
@@ -150,6 +173,9 @@ impl Engine {
             nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
             batch,
             max_failures,
+            retries,
+            wait_offline_ms: new.wait_offline_ms,
+            locks,
             outcomes: std::collections::BTreeMap::new(),
             results: None,
         };
@@ -191,9 +217,11 @@ impl Engine {
         let deadline_at = begun + node_time;
         let roll = batch
             .map(|window| Roll { window: window as usize, max_failures: max_failures.unwrap_or_default() });
-        let times = match roll {
-            None => Some(Times { deadline: deadline_at, grace: deadline_at + self.options.grace }),
-            Some(_) => None,
+        let until = |deadline: Instant| Some(Times { deadline, grace: deadline + self.options.grace });
+        let times = match (roll, job.wait_offline_ms) {
+            (Some(_), _) => None,
+            (None, Some(wait)) => until(begun + Duration::from_millis(wait)),
+            (None, None) => until(deadline_at),
         };
         let live_job = LiveJob {
             args_json: job.args.to_string().into(),
@@ -202,6 +230,7 @@ impl Engine {
             node_time,
             grace: self.options.grace,
             roll,
+            own_times: own_times(&job),
             timer: None,
             open: parts.len(),
             parts: parts
@@ -227,6 +256,23 @@ impl Engine {
         let job = job.or_else(|| receiver.borrow().clone()).ok_or(JobError::UnknownJob(id))?;
         Ok(Created { job, finished: receiver })
     }
+}
+
+/// A lock with the values of the parameters that it names; they have been checked to be there.
+fn rendered(lock: &str, args: &Value) -> String {
+    let mut rendered = String::with_capacity(lock.len());
+    let mut rest = lock;
+    while let Some((before, (param, after))) =
+        rest.split_once('{').and_then(|(before, inner)| Some((before, inner.split_once('}')?)))
+    {
+        rendered.push_str(before);
+        match &args[param] {
+            Value::String(text) => rendered.push_str(text),
+            other => rendered.push_str(&other.to_string()),
+        }
+        rest = after;
+    }
+    rendered + rest
 }
 
 /// So many of the nodes at random, those that are online first; in the order they had.

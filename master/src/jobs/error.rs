@@ -18,6 +18,9 @@ pub enum JobError {
     /// The nodes can't be gone over like that; says why.
     #[error("{0}")]
     BadBatch(&'static str),
+    /// To run it twice might do harm.
+    #[error("`{name}` is not idempotent: it is run once on each node, whatever comes of it")]
+    NotIdempotent { name: OperationName },
     /// A planned operation touches nothing itself and runs on no host.
     #[error("`{name}` makes a plan, which this version cannot run")]
     Planned { name: OperationName },

@@ -43,24 +43,31 @@ impl NodeEvents for Jobs {
         let (running, finished): (HashSet<_>, HashSet<_>) =
             (running.into_iter().collect(), finished.into_iter().collect());
         let mut live = self.engine.live();
-        for request in live.requests_of(node) {
-            let journal = if finished.contains(&request) {
+        let journal = |request: &RequestId| {
+            if finished.contains(request) {
                 Journal::Finished
-            } else if running.contains(&request) {
+            } else if running.contains(request) {
                 Journal::Unfinished
             } else {
                 Journal::Nothing
-            };
+            }
+        };
+        let astray: HashSet<RequestId> =
+            running.iter().copied().filter(|request| live.find(*request).is_none()).collect();
+        for request in &astray {
+            tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
+            live.cancel_stray(node, *request);
+        }
+        live.locks.astray(node, astray);
+        // What runs there has its locks, before anybody else asks for them.
+        let mut requests = live.requests_of(node);
+        requests.sort_by_key(|request| journal(request) == Journal::Nothing);
+        for request in requests {
             if let Some(place) = live.find(request) {
-                live.step(place, Input::Connected(journal));
+                live.step(place, Input::Connected(journal(&request)));
             }
         }
-        for request in running {
-            if live.find(request).is_none() {
-                tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
-                live.cancel_stray(node, request);
-            }
-        }
+        live.unlock(node);
         drop(live);
         self.engine.dirty.notify_one();
     }
@@ -83,28 +90,50 @@ impl NodeEvents for Jobs {
 
     async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError> {
         let (reply, committed) = oneshot::channel();
-        {
+        let again = {
             let mut live = self.engine.live();
             let Some(place) = self.part_of(&live, node, request) else {
                 // Settled before, by this result or without it. An outcome never changes.
                 tracing::info!(%node, %request, outcome = %result.outcome.kind(), "a result came late or twice");
                 self.engine.metrics.late_result();
+                if live.find(request).is_none() && live.locks.found(node, request) {
+                    live.unlock(node);
+                }
                 return Ok(());
             };
+            if live.part(place).is_some_and(|part| part.renaming) {
+                // Told twice: the first one decides. The host keeps it and tells it again.
+                return Err(StoreError::Closed);
+            }
+            let again = live.again(place, &result.outcome);
             live.step(place, Input::Result);
             // Of what was over in a moment nobody said that it had begun.
             let began = || (result.stats.wall_us > 0).then(|| began_ms(&result.stats));
             let started_ms = live.part(place).and_then(|part| part.started_ms).or_else(began);
             let ResultRecord { outcome, trace, stats, plugin_digest } = result;
-            live.store(Settle {
-                place,
-                outcome,
-                trace,
-                stats: Some(stats),
-                plugin_digest,
-                started_ms,
-                reply: Some(reply),
-            });
+            match again {
+                Some(again) => {
+                    if let Some(part) = live.part_mut(place) {
+                        part.renaming = true;
+                    }
+                    Some((place, again, outcome))
+                }
+                None => {
+                    live.store(Settle {
+                        place,
+                        outcome,
+                        trace,
+                        stats: Some(stats),
+                        plugin_digest,
+                        started_ms,
+                        reply: Some(reply),
+                    });
+                    None
+                }
+            }
+        };
+        if let Some((place, again, outcome)) = again {
+            return self.engine.ask_again(place, request, again, outcome).await;
         }
         // Gone without an answer: the master is going down.
         committed.await.unwrap_or(Err(StoreError::Closed))

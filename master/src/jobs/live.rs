@@ -4,7 +4,9 @@
 //! under it (sending never waits), so a node gets a request and its cancellation in that order.
 
 use super::{
+    Pauses,
     events::Events,
+    locks::{Holder, Locks},
     part::{Circumstances, Command, Input, Stage, Verdict, next},
     roll::Roll,
     settle::Settle,
@@ -80,13 +82,40 @@ pub(super) struct Part {
     pub started_ms: Option<i64>,
     /// None until it has its turn.
     pub times: Option<Times>,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// What came of the attempt before.
+    pub last: Option<Outcome>,
+    /// How often the node has had no room for it, in a row.
+    pub refused: u32,
+    /// When it is asked again.
+    pub again: Option<Instant>,
+    /// The other id, under which it will be asked again, is on its way into the store.
+    pub renaming: bool,
+    /// The node may still run it after it has its outcome.
+    pub astray: bool,
 }
 
 impl Part {
     /// One that waits for its turn, or with `times` has it.
     pub fn new(request: RequestId, node: NodeId, name: NodeName, times: Option<Times>) -> Self {
         let stage = if times.is_some() { Stage::Waiting } else { Stage::Held };
-        Part { request, node, name, stage, before: stage, done: false, started_ms: None, times }
+        Part {
+            request,
+            node,
+            name,
+            stage,
+            before: stage,
+            done: false,
+            started_ms: None,
+            times,
+            attempt: 1,
+            last: None,
+            refused: 0,
+            again: None,
+            renaming: false,
+            astray: false,
+        }
     }
 
     /// As the API shows it while it has no outcome.
@@ -110,6 +139,7 @@ impl Part {
             plugin_version: None,
             started_ms: self.started_ms,
             finished_ms: None,
+            attempts: Some(self.attempt).filter(|attempt| *attempt > 1),
         }
     }
 }
@@ -129,6 +159,8 @@ pub(super) struct LiveJob {
     pub grace: Duration,
     /// None when all nodes have their turn at once.
     pub roll: Option<Roll>,
+    /// A node's time begins when it is asked, and anew each time; else all have the deadline of the job.
+    pub own_times: bool,
     /// When it is to be looked at.
     pub timer: Option<Instant>,
     pub parts: Vec<Part>,
@@ -147,6 +179,11 @@ impl LiveJob {
             outcomes: self.counts.iter().map(|(kind, number)| (*kind, *number)).collect(),
             ..self.made.clone()
         }
+    }
+
+    /// A dry run changes nothing and waits for nobody.
+    fn takes_locks(&self) -> bool {
+        !self.made.locks.is_empty() && !self.made.dry_run
     }
 
     fn circumstances(&self, part: &Part) -> Circumstances {
@@ -170,7 +207,8 @@ impl LiveJob {
             // Its outcome is on the way. Only a failing store makes it come to that.
             now => now + again,
         };
-        self.parts.iter().filter(|part| !part.done).filter_map(|part| part.times.map(due)).min()
+        let open = || self.parts.iter().filter(|part| !part.done);
+        open().filter_map(|part| part.times.map(due)).chain(open().filter_map(|part| part.again)).min()
     }
 
     /// Why this node can't run it; none if it can.
@@ -213,9 +251,9 @@ impl LiveJob {
             .times
             .map_or(self.node_time, |times| times.deadline.saturating_duration_since(Instant::now()));
         let remaining_ms = u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX);
-        let deadline_ms = match self.roll {
-            None => self.made.deadline_ms,
-            Some(_) => crate::now_ms().saturating_add(i64::try_from(remaining_ms).unwrap_or(i64::MAX)),
+        let deadline_ms = match self.own_times {
+            false => self.made.deadline_ms,
+            true => crate::now_ms().saturating_add(i64::try_from(remaining_ms).unwrap_or(i64::MAX)),
         };
         Kind::Run(Run {
             request_id: part.request.to_string(),
@@ -243,10 +281,13 @@ pub(super) struct Live {
     pub dirty: Vec<(JobId, u32)>,
     /// Jobs in which somebody may have a turn.
     pub rolling: BTreeSet<JobId>,
+    pub locks: Locks,
+    /// Shortest pauses before a node is asked again.
+    pub pauses: Pauses,
 }
 
 impl Live {
-    pub fn new(nodes: Arc<dyn Nodes>, settle: mpsc::UnboundedSender<Settle>) -> Self {
+    pub fn new(nodes: Arc<dyn Nodes>, settle: mpsc::UnboundedSender<Settle>, pauses: Pauses) -> Self {
         Live {
             nodes,
             settle,
@@ -256,6 +297,8 @@ impl Live {
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
             rolling: BTreeSet::new(),
+            locks: Locks::default(),
+            pauses,
         }
     }
 
@@ -292,8 +335,12 @@ impl Live {
             let Some(job) = self.jobs.get_mut(&id).filter(|job| job.timer == Some(when)) else { continue };
             job.timer = None;
             let due = |part: &Part| {
-                let times = part.times.filter(|times| !part.done && times.deadline <= now)?;
-                Some(if times.grace <= now { Input::Grace } else { Input::Deadline })
+                let times = part.times.filter(|_| !part.done)?;
+                match times {
+                    times if times.grace <= now => Some(Input::Grace),
+                    times if times.deadline <= now => Some(Input::Deadline),
+                    _ => part.again.filter(|again| *again <= now).map(|_| Input::Deliver),
+                }
             };
             let inputs: Vec<(u32, Input)> =
                 (0..).zip(&job.parts).filter_map(|(position, part)| Some((position, due(part)?))).collect();
@@ -332,6 +379,19 @@ impl Live {
     pub fn part(&self, (job, position): (JobId, u32)) -> Option<&Part> {
         self.jobs.get(&job)?.parts.get(position as usize)
     }
+    pub fn part_mut(&mut self, (job, position): (JobId, u32)) -> Option<&mut Part> {
+        self.jobs.get_mut(&job)?.parts.get_mut(position as usize)
+    }
+
+    /// A part is asked under another id.
+    pub fn rename(&mut self, old: RequestId, new: RequestId, node: NodeId, place: (JobId, u32)) {
+        self.requests.remove(&old);
+        self.requests.insert(new, place);
+        for known in self.by_node.entry(node).or_default().iter_mut().filter(|known| **known == old) {
+            *known = new;
+        }
+    }
+
     /// Tell a node to cancel a request that nobody waits for.
     pub fn cancel_stray(&self, node: NodeId, request: RequestId) {
         // Offline: it will ask again with its next session.
@@ -353,6 +413,11 @@ impl Live {
         let circumstances = job.circumstances(part);
         let (node, request) = (part.node, part.request);
         let (stage, command) = next(part.stage, input, circumstances);
+        if input == Input::Deliver
+            && let Some(part) = job.parts.get_mut(position as usize)
+        {
+            part.again = None;
+        }
         match command {
             Command::Nothing | Command::Store => self.enter((id, position), stage),
             Command::Cancel => {
@@ -365,19 +430,56 @@ impl Live {
                     self.settle((id, position), Outcome::Refused { reason, message });
                     return;
                 }
+                if job.takes_locks()
+                    && self.locks.take(node, ((id, position), request), &job.made.locks).is_err()
+                {
+                    // It has its turn when they are free.
+                    return self.enter((id, position), Stage::Waiting);
+                }
+                let times = job.made.wait_offline_ms.map(|_| job.times());
+                let Some(part) = job.parts.get_mut(position as usize) else { return };
+                // It was waited for: its time begins now.
+                part.times = times.or(part.times);
+                let Some(part) = job.parts.get(position as usize) else { return };
                 let message = job.run_message(part);
                 if self.nodes.send(node, message).is_ok() {
                     self.enter((id, position), stage);
+                } else {
+                    self.locks.release(node, ((id, position), request));
+                }
+                if times.is_some() {
+                    self.schedule(id);
                 }
             }
             Command::Settle(verdict) => {
-                let outcome = self.outcome(verdict, node);
+                let outcome = self.outcome((id, position), verdict, node);
                 self.settle((id, position), outcome);
             }
         }
     }
 
-    fn outcome(&self, verdict: Verdict, node: NodeId) -> Outcome {
+    /// Give those who wait for locks on a node another try.
+    pub fn unlock(&mut self, node: NodeId) {
+        for place in self.locks.waiting(node) {
+            self.step(place, Input::Deliver);
+        }
+    }
+
+    fn outcome(&self, place: (JobId, u32), verdict: Verdict, node: NodeId) -> Outcome {
+        let part = self.part(place);
+        let waits = part.is_some_and(|part| part.stage == Stage::Waiting);
+        if verdict == Verdict::NoAnswer
+            && waits
+            && let Some(holder) = self.locks.holder(node, place)
+        {
+            return Outcome::Refused { reason: Refusal::Locked, message: self.locked(holder) };
+        }
+        // It did answer, and was not asked again.
+        if let Verdict::NoAnswer | Verdict::NotStarted = verdict
+            && let Some(last) = part.filter(|_| waits).and_then(|part| part.last.clone())
+        {
+            return last;
+        }
         match verdict {
             Verdict::NoAnswer => Outcome::NoAnswer {
                 last_seen_ms: self.nodes.node(node).and_then(|record| record.last_seen_ms()),
@@ -396,6 +498,18 @@ impl Live {
         }
     }
 
+    fn locked(&self, holder: Holder) -> String {
+        let job = match holder {
+            Holder::Request(request) => self.find(request).map(|(job, _)| job),
+            Holder::Waiting((job, _)) => Some(job),
+            Holder::Astray(_) => None,
+        };
+        match job {
+            Some(job) => format!("job {job} had what it needs for itself until the deadline"),
+            None => "the node may still run an operation whose job is over, until the deadline".to_owned(),
+        }
+    }
+
     /// A result goes its way into the store.
     pub fn store(&self, settle: Settle) {
         // An error means that the master is going down: the host is not answered and keeps it.
@@ -405,6 +519,10 @@ impl Live {
     /// An outcome of our own goes its way into the store.
     fn settle(&mut self, place: (JobId, u32), outcome: Outcome) {
         self.enter(place, Stage::Settling);
+        if let Some(part) = self.part_mut(place) {
+            // It was sent, and the node has not said how it ended.
+            part.astray = matches!(part.before, Stage::Sent | Stage::Accepted | Stage::Running);
+        }
         let started_ms = self.part(place).and_then(|part| part.started_ms);
         // An error means that the master is going down; the next one settles it again.
         let _ = self.settle.send(Settle::own(place, outcome, started_ms));
@@ -412,7 +530,7 @@ impl Live {
 
     fn enter(&mut self, (id, position): (JobId, u32), stage: Stage) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let times = job.times();
+        let (times, takes_locks) = (job.times(), job.takes_locks());
         let Some(part) = job.parts.get_mut(position as usize) else { return };
         if part.stage == stage {
             return;
@@ -433,6 +551,9 @@ impl Live {
         }
         if matches!(stage, Stage::Accepted | Stage::Running) {
             self.dirty.push((id, position));
+            if takes_locks {
+                self.locks.has(part.node, ((id, position), part.request), &job.made.locks);
+            }
         }
         job.events.push(|| JobEventKind::Node { node: part.to_api() });
         if unheld {
@@ -445,6 +566,7 @@ impl Live {
         let Some(part) = self.jobs.get_mut(&id).and_then(|job| job.parts.get_mut(position as usize)) else {
             return;
         };
+        part.renaming = false;
         if part.stage == Stage::Settling && !part.done {
             part.stage = part.before;
             if part.stage == Stage::Held {
@@ -459,6 +581,7 @@ impl Live {
         let Some(part) = job.parts.get_mut(position as usize).filter(|part| !part.done) else { return false };
         let Some(kind) = node.outcome.as_ref().map(Outcome::kind) else { return false };
         part.done = true;
+        let locked = (part.node, part.request, part.astray);
         self.requests.remove(&part.request);
         if let Some(requests) = self.by_node.get_mut(&part.node) {
             requests.retain(|request| *request != part.request);
@@ -469,10 +592,19 @@ impl Live {
         *job.counts.entry(kind).or_default() += 1;
         job.open -= 1;
         job.events.push(|| JobEventKind::Node { node });
+        let takes_locks = job.takes_locks();
         if job.open == 0 {
             self.finish(id, now_ms);
         } else if job.roll.is_some() {
             self.rolling.insert(id);
+        }
+        if takes_locks {
+            let (node, request, astray) = locked;
+            self.locks.release(node, ((id, position), request));
+            if astray {
+                self.locks.stray(node, request);
+            }
+            self.unlock(node);
         }
         true
     }

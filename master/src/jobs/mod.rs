@@ -15,12 +15,14 @@
 //! predecessor had sent, so all count as sent: hosts tell what they have when they connect, and get
 //! time to do so before the deadline is held against them.
 
+mod again;
 mod clock;
 mod create;
 pub mod error;
 pub mod events;
 mod incoming;
 mod live;
+mod locks;
 pub mod part;
 mod roll;
 mod settle;
@@ -30,6 +32,8 @@ mod watching;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_again;
 
 pub use create::Created;
 pub use error::JobError;
@@ -127,7 +131,18 @@ pub struct Options {
     /// How long after its start a master waits for hosts to come back before it holds a deadline
     /// against them.
     pub reconnect: Duration,
+    /// Shortest pauses before a node is asked again.
+    pub pauses: Pauses,
     pub retention: Retention,
+}
+
+/// Shortest pauses before a node is asked again.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// That had no room.
+    pub busy: Duration,
+    /// That has answered without success.
+    pub failed: Duration,
 }
 
 impl Options {
@@ -135,6 +150,7 @@ impl Options {
         Options {
             grace: Duration::from_secs(5),
             reconnect: Duration::from_secs(30),
+            pauses: Pauses { busy: Duration::from_millis(200), failed: Duration::from_secs(2) },
             retention: config.retention.clone(),
         }
     }
@@ -146,6 +162,11 @@ const EXPRESSIONS: usize = 2;
 const RESULTS: u32 = 1000;
 /// Bytes of outcomes in one reply, beyond which the caller has to page.
 const RESULT_BYTES: usize = 16 << 20;
+
+/// Whether each node's time begins when it is asked. Else all have the deadline of the job.
+fn own_times(job: &Job) -> bool {
+    job.batch.is_some() || job.retries.is_some() || job.wait_offline_ms.is_some()
+}
 
 struct Engine {
     options: Options,
@@ -185,21 +206,27 @@ impl Engine {
                 window: window as usize,
                 max_failures: job.max_failures.unwrap_or_default(),
             });
-            let times = |released_ms: Option<i64>| match roll {
-                None => Some(until(job.deadline_ms)),
-                Some(_) => released_ms.map(|released_ms| {
-                    until(released_ms.saturating_add(i64::try_from(node_ms).unwrap_or(i64::MAX)))
-                }),
+            let own_times = own_times(&job);
+            let after = |begun_ms: i64, span_ms: u64| {
+                until(begun_ms.saturating_add(i64::try_from(span_ms).unwrap_or(i64::MAX)))
+            };
+            let times = |part: &rows::StoredPart| {
+                let asked = !matches!(part.stage, JobNodeState::Waiting | JobNodeState::Sent);
+                match (part.released_ms, job.wait_offline_ms) {
+                    _ if !own_times => Some(until(job.deadline_ms)),
+                    // It has begun at a time that nobody noted.
+                    (_, Some(_)) if asked => Some(after(now_ms, node_ms)),
+                    (begun, Some(wait_ms)) => Some(after(begun.unwrap_or(job.created_ms), wait_ms)),
+                    (Some(begun), None) => Some(after(begun, node_ms)),
+                    (None, None) if roll.is_some() => None,
+                    (None, None) => Some(after(job.created_ms, node_ms)),
+                }
             };
             let parts: Vec<Part> = parts
                 .into_iter()
                 .map(|stored| {
-                    let part = Part::new(
-                        stored.row.request,
-                        stored.row.node,
-                        stored.row.name,
-                        times(stored.released_ms),
-                    );
+                    let times = times(&stored);
+                    let part = Part::new(stored.row.request, stored.row.node, stored.row.name, times);
                     let stage = match stored.stage {
                         // Its turn may have been committed and its request sent.
                         JobNodeState::Waiting | JobNodeState::Sent if part.times.is_none() => Stage::Held,
@@ -207,7 +234,15 @@ impl Engine {
                         JobNodeState::Accepted => Stage::Accepted,
                         JobNodeState::Running | JobNodeState::Done => Stage::Running,
                     };
-                    Part { stage, before: stage, done: stored.done, started_ms: stored.started_ms, ..part }
+                    Part {
+                        stage,
+                        before: stage,
+                        done: stored.done,
+                        started_ms: stored.started_ms,
+                        attempt: stored.attempt,
+                        last: stored.last,
+                        ..part
+                    }
                 })
                 .collect();
             let age_ms = u64::try_from(now_ms.saturating_sub(job.created_ms)).unwrap_or(0).max(1);
@@ -218,6 +253,7 @@ impl Engine {
                 node_time: Duration::from_millis(node_ms.min(create::MAX_DEADLINE_MS)),
                 grace: self.options.grace,
                 roll,
+                own_times,
                 timer: None,
                 open: parts.iter().filter(|part| !part.done).count(),
                 parts,
@@ -304,9 +340,9 @@ impl Jobs {
     ) -> Result<Self, StoreError> {
         let (settle, queue) = mpsc::unbounded_channel();
         let engine = Arc::new(Engine {
+            live: Mutex::new(Live::new(nodes.clone(), settle, options.pauses)),
             options,
             store,
-            live: Mutex::new(Live::new(nodes.clone(), settle)),
             nodes,
             operations,
             metrics: Arc::default(),

@@ -10,7 +10,8 @@
 //!   outcome is committed, or when the commit failed. The last word has the primary key of the
 //!   table of outcomes: of two outcomes on their way at once, the first to be committed counts.
 //! * *Nothing runs twice.* A request keeps its id for ever and the host runs an id once, so sending
-//!   it again is safe as long as the host has its journal. A host that had the request and does not
+//!   it again is safe as long as the host has its journal. (A part that is retried gets another id, after
+//!   the node has told how the one before ended.) A host that had the request and does not
 //!   know it any more has lost its journal: that is `indeterminate`, never sent again.
 //! * *Nothing is lost.* Timers settle what nodes leave open. The host keeps the deadline too, so a
 //!   part that is with the node gets a grace to say what became of it.
@@ -64,6 +65,8 @@ pub enum Input {
     Started,
     /// A result came.
     Result,
+    /// The result is not to be the last word: the node is asked again, under another id.
+    Again,
     /// An operator wants it cancelled.
     Cancel,
     /// The deadline has passed.
@@ -114,7 +117,9 @@ pub fn next(stage: Stage, input: Input, job: Circumstances) -> (Stage, Command) 
         // A second result on its way: it is stored too, so that its host is told only once the
         // first one is committed.
         (_, Input::Result) => (Settling, Command::Store),
+        (Settling, Input::Again) => (Waiting, Command::Nothing),
         (Settling, _) => (Settling, Command::Nothing),
+        (_, Input::Again) => (stage, Command::Nothing),
 
         (Held, Input::Release) if job.cancel_requested => settle(Verdict::NotStarted),
         (Held, Input::Release) => (Waiting, Command::Nothing),
@@ -202,6 +207,7 @@ mod tests {
             Just(Input::Accepted),
             Just(Input::Started),
             Just(Input::Result),
+            Just(Input::Again),
             Just(Input::Cancel),
             Just(Input::Deadline),
             Just(Input::Grace),
@@ -218,6 +224,11 @@ mod tests {
             let (mut settled, mut had_it, mut released) = (0, false, !held);
             for (input, cancel_requested, past_deadline) in inputs {
                 let (now, command) = next(stage, input, Circumstances { cancel_requested, past_deadline });
+                if (stage, input) == (Stage::Settling, Input::Again) {
+                    // Another request: nothing is known of it.
+                    (settled, had_it, released, stage) = (0, false, true, now);
+                    continue;
+                }
                 prop_assert!(!(had_it && command == Command::Run), "{input:?} in {stage:?}");
                 released |= input == Input::Release || matches!(now, Stage::Accepted | Stage::Running);
                 prop_assert!(released || command != Command::Run, "{input:?} sent what had to wait");

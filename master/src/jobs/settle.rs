@@ -184,7 +184,8 @@ pub(super) async fn note_stages(engine: Arc<Engine>, shutdown: CancellationToken
                 .filter_map(|place| {
                     let part = live.part(place).filter(|part| !part.done)?;
                     let (job, position) = place;
-                    Some(StageRow { job, position, stage: part.state(), started_ms: part.started_ms })
+                    let (request, stage, started_ms) = (part.request, part.state(), part.started_ms);
+                    Some(StageRow { job, position, request, stage, started_ms })
                 })
                 .collect()
         };

@@ -74,13 +74,14 @@ fn signature() -> Signature {
     }
 }
 
-fn operation() -> OperationInfo {
+pub(crate) fn operation() -> OperationInfo {
     let name: OperationName = OPERATION.parse().unwrap();
     OperationInfo {
         name: name.clone(),
         effect: Effect::Read,
         timeout_ms: 1000,
         idempotent: true,
+        locks: Vec::new(),
         plugin_version: "1.0.0".into(),
         plugin_digest: Digest::of(b"bundle"),
         type_digest: signature().digest(),
@@ -91,11 +92,12 @@ fn operation() -> OperationInfo {
     }
 }
 
-pub(crate) struct OneOperation;
+/// As a test wants it.
+pub(crate) struct OneOperation(pub Mutex<OperationInfo>);
 
 impl Operations for OneOperation {
     fn operation(&self, name: &OperationName) -> Option<Arc<OperationInfo>> {
-        (name.as_str() == OPERATION).then(|| Arc::new(operation()))
+        (name.as_str() == OPERATION).then(|| Arc::new(self.0.lock().unwrap().clone()))
     }
     fn names(&self) -> Vec<OperationName> {
         vec![OPERATION.parse().unwrap()]
@@ -182,6 +184,7 @@ pub(crate) struct Grid {
     pub options: Options,
     pub store: Store,
     pub fleet: Arc<FakeFleet>,
+    pub operation: Arc<OneOperation>,
     pub jobs: Jobs,
     shutdown: CancellationToken,
 }
@@ -192,6 +195,7 @@ impl Grid {
         let options = Options {
             grace: Duration::from_millis(100),
             reconnect: Duration::from_millis(100),
+            pauses: super::Pauses { busy: Duration::from_millis(1), failed: Duration::from_millis(1) },
             retention: Retention::default(),
         };
         Self::with(options, names).await
@@ -208,16 +212,17 @@ impl Grid {
         }
         let fleet = Arc::new(FakeFleet { nodes: Mutex::new(nodes), sent: watch::Sender::default() });
         let shutdown = CancellationToken::new();
+        let operation = Arc::new(OneOperation(Mutex::new(operation())));
         let jobs = Jobs::start_with(
             options.clone(),
             store.clone(),
             fleet.clone(),
-            Arc::new(OneOperation),
+            operation.clone(),
             shutdown.clone(),
         )
         .await
         .unwrap();
-        Grid { dir, options, store, fleet, jobs, shutdown }
+        Grid { dir, options, store, fleet, operation, jobs, shutdown }
     }
 
     /// As after kill -9: nothing is written any more, and a new master reads what is there.
@@ -230,7 +235,7 @@ impl Grid {
             self.options.clone(),
             self.store.clone(),
             self.fleet.clone(),
-            Arc::new(OneOperation),
+            self.operation.clone(),
             self.shutdown.clone(),
         )
         .await
@@ -304,6 +309,8 @@ pub(crate) fn new_job(on: &[&str]) -> NewJob {
         pick: None,
         batch: None,
         max_failures: None,
+        retries: None,
+        wait_offline_ms: None,
     }
 }
 

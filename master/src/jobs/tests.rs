@@ -666,6 +666,7 @@ fn whatever_happens_each_node_gets_one_outcome() {
             let options = Options {
                 grace: Duration::from_millis(30),
                 reconnect: Duration::from_millis(30),
+                pauses: Pauses { busy: Duration::from_millis(1), failed: Duration::from_millis(1) },
                 retention: Retention::default(),
             };
             let mut grid = Grid::with(options, &NAMES).await;

@@ -5,6 +5,7 @@
 
 use super::{
     Connection, Row, Store, StoreError,
+    bundles::signed,
     events::{self, NewEvent},
     nodes::{from_json, parse, to_json},
     sql::{self, Insert},
@@ -49,6 +50,10 @@ pub struct StoredPart {
     pub started_ms: Option<i64>,
     /// When it had its turn, in a job with batches.
     pub released_ms: Option<i64>,
+    /// Counts from 1.
+    pub attempt: u32,
+    /// What came of the attempt before.
+    pub last: Option<Outcome>,
     /// It has its outcome.
     pub done: bool,
 }
@@ -81,6 +86,8 @@ pub struct OutcomeRow {
 pub struct StageRow {
     pub job: JobId,
     pub position: u32,
+    /// If the node is asked under another one by now, the stage means nothing.
+    pub request: RequestId,
     pub stage: JobNodeState,
     pub started_ms: Option<i64>,
 }
@@ -113,8 +120,8 @@ pub async fn insert(
 ) -> Result<()> {
     sql::query(
         "INSERT INTO jobs (id, operation, args, effect, type_digest, dry_run, target, created_by, \
-         created_ms, deadline_ms, nodes, batch, max_failures, node_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         created_ms, deadline_ms, nodes, batch, max_failures, node_ms, retries, wait_ms, locks) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     )
     .bind(job.id.to_string())
     .bind(job.operation.as_str())
@@ -129,7 +136,13 @@ pub async fn insert(
     .bind(i64::from(job.nodes))
     .bind(job.batch.map(i64::from))
     .bind(job.max_failures.map(i64::from))
-    .bind(i64::try_from(node_ms).unwrap_or(i64::MAX))
+    .bind(signed(node_ms))
+    .bind(job.retries.map(i64::from))
+    .bind(job.wait_offline_ms.map(signed))
+    .bind(match job.locks.as_slice() {
+        [] => None,
+        locks => Some(to_json("locks", &locks)?),
+    })
     .execute(&mut *c)
     .await?;
     let id = job.id.to_string();
@@ -240,15 +253,55 @@ pub async fn release(c: &mut Connection, job: JobId, positions: &[u32], now_ms: 
 /// Note how far nodes are.
 pub async fn update_stages(c: &mut Connection, rows: &[StageRow]) -> Result<()> {
     for row in rows {
-        sql::query("UPDATE job_nodes SET stage = $3, started_ms = $4 WHERE job_id = $1 AND position = $2")
-            .bind(row.job.to_string())
-            .bind(i64::from(row.position))
-            .bind(stage_word(row.stage))
-            .bind(row.started_ms)
-            .execute(&mut *c)
-            .await?;
+        sql::query(
+            "UPDATE job_nodes SET stage = $4, started_ms = $5 \
+             WHERE job_id = $1 AND position = $2 AND request_id = $3",
+        )
+        .bind(row.job.to_string())
+        .bind(i64::from(row.position))
+        .bind(row.request.to_string())
+        .bind(stage_word(row.stage))
+        .bind(row.started_ms)
+        .execute(&mut *c)
+        .await?;
     }
     Ok(())
+}
+
+/// A node that is to be asked again.
+#[derive(Debug, Clone)]
+pub struct AgainRow {
+    pub job: JobId,
+    pub position: u32,
+    /// Under which it was asked, and will be.
+    pub old: RequestId,
+    pub new: RequestId,
+    pub attempt: u32,
+    /// When its time begins anew; none if it goes on.
+    pub released_ms: Option<i64>,
+    pub last: Outcome,
+}
+
+/// Ask a node again.
+pub async fn again(c: &mut Connection, row: &AgainRow) -> Result<()> {
+    let changed = sql::query(
+        "UPDATE job_nodes SET request_id = $4, attempt = $5, last_outcome = $6, \
+         released_ms = COALESCE($7, released_ms), stage = 'waiting', started_ms = NULL \
+         WHERE job_id = $1 AND position = $2 AND request_id = $3",
+    )
+    .bind(row.job.to_string())
+    .bind(i64::from(row.position))
+    .bind(row.old.to_string())
+    .bind(row.new.to_string())
+    .bind(i64::from(row.attempt))
+    .bind(to_json("outcome", &row.last)?)
+    .bind(row.released_ms)
+    .execute(c)
+    .await?;
+    match changed {
+        1 => Ok(()),
+        _ => Err(StoreError::corrupt("node of a job", format!("no request {}", row.old))),
+    }
 }
 
 /// Note that somebody wants a job cancelled. False when it is finished, or there is none.
@@ -292,6 +345,12 @@ fn job(row: &Row) -> Result<Job> {
         nodes: count("nodes")?,
         batch: maybe("batch")?,
         max_failures: maybe("max_failures")?,
+        retries: maybe("retries")?,
+        wait_offline_ms: row.try_get::<Option<i64>>("wait_ms")?.map(i64::unsigned_abs),
+        locks: match row.try_get::<Option<&str>>("locks")? {
+            Some(locks) => from_json("locks", locks)?,
+            None => Vec::new(),
+        },
         outcomes,
         results: None,
     })
@@ -342,7 +401,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
         let digest = parse("digest", row.try_get("type_digest")?)?;
         let parts = sql::query(
             "SELECT n.position, n.request_id, n.node_id, n.node_name, n.stage, n.started_ms, \
-             n.released_ms, o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
+             n.released_ms, n.attempt, n.last_outcome, o.finished_ms FROM job_nodes n LEFT JOIN job_outcomes o \
              ON o.job_id = n.job_id AND o.position = n.position WHERE n.job_id = $1 ORDER BY n.position",
         )
         .bind(job.id.to_string())
@@ -360,6 +419,11 @@ pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
                 stage: stage_from(row.try_get("stage")?)?,
                 started_ms: row.try_get("started_ms")?,
                 released_ms: row.try_get("released_ms")?,
+                attempt: u32::try_from(row.try_get::<i64>("attempt")?).unwrap_or(u32::MAX),
+                last: match row.try_get::<Option<&str>>("last_outcome")? {
+                    Some(outcome) => Some(from_json("outcome", outcome)?),
+                    None => None,
+                },
                 done: row.try_get::<Option<i64>>("finished_ms")?.is_some(),
             })
         })
@@ -382,7 +446,7 @@ pub async fn nodes(
     max_bytes: usize,
 ) -> Result<(Vec<(u32, JobNode)>, bool)> {
     let mut rows = sql::query(
-        "SELECT n.position, n.node_id, n.node_name, n.stage, COALESCE(o.started_ms, n.started_ms) AS started_ms, \
+        "SELECT n.position, n.node_id, n.node_name, n.stage, n.attempt, COALESCE(o.started_ms, n.started_ms) AS started_ms, \
          o.finished_ms, o.plugin_digest, o.stats, o.outcome FROM job_nodes n LEFT JOIN job_outcomes o \
          ON o.job_id = n.job_id AND o.position = n.position \
          WHERE n.job_id = $1 AND n.position > $2 ORDER BY n.position LIMIT $3",
@@ -410,6 +474,7 @@ pub async fn nodes(
             plugin_version: None,
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
+            attempts: u32::try_from(row.try_get::<i64>("attempt")?).ok().filter(|attempt| *attempt > 1),
         };
         items.push((u32::try_from(row.try_get::<i64>("position")?).unwrap_or(u32::MAX), node));
     }

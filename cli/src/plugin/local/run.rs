@@ -128,6 +128,7 @@ fn show(
         plugin_version: None,
         started_ms: None,
         finished_ms: None,
+        attempts: None,
     };
     let traced = JobTrace { job: JobId::new(), node: node.node, name, entries: entries.clone() };
     let result = operation.signature.result.as_ref();
