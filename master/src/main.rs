@@ -281,7 +281,7 @@ fn log(format: Output) -> anyhow::Result<()> {
     let filter = match std::env::var("WINDLASS_LOG") {
         Ok(text) => tracing_subscriber::EnvFilter::try_new(&text)
             .with_context(|| format!("WINDLASS_LOG: `{text}` is not a filter"))?,
-        Err(_) => tracing_subscriber::EnvFilter::new("info"),
+        Err(_) => tracing_subscriber::EnvFilter::new("info,sqlx=warn"),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -1,10 +1,10 @@
-//! Two minutes of chaos.
+//! Two minutes of chaos: two masters on a database server, and their hosts.
 //!
 //! `WINDLASS_CHAOS_SEED`, `WINDLASS_CHAOS_SECONDS` and `WINDLASS_CHAOS_HOSTS` change what is done, for how
 //! long and to how many hosts.
 
 use std::{path::PathBuf, time::Duration};
-use windlass_tests::{Binaries, Grid, GridOptions, chaos::Chaos};
+use windlass_tests::{Binaries, Grid, GridOptions, Postgres, chaos::Chaos};
 
 #[test]
 fn every_job_ends_once_whatever_dies() {
@@ -17,12 +17,16 @@ fn every_job_ends_once_whatever_dies() {
     let duration = Duration::from_secs(number("WINDLASS_CHAOS_SECONDS").unwrap_or(120));
     let hosts = number("WINDLASS_CHAOS_HOSTS").unwrap_or(6);
     let chaos = Chaos { seed, duration, submitters: 2 };
+    let postgres = Postgres::start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let hosts: Vec<String> = (1..=hosts).map(|number| format!("n{number}")).collect();
     let options = GridOptions {
         hosts: hosts.clone(),
         plugins: vec!["torture".into()],
         lines: true,
+        masters: 2,
+        store: Some(postgres.database("windlass").unwrap()),
+        compile_cache: Some(dir.path().join("compiled")),
         ..GridOptions::default()
     };
     let mut grid = Grid::start(Binaries::find().unwrap(), dir.path(), options).unwrap();

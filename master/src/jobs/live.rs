@@ -470,7 +470,8 @@ impl Live {
         let waits = part.is_some_and(|part| part.stage == Stage::Waiting);
         if verdict == Verdict::NoAnswer
             && waits
-            && let Some(holder) = self.locks.holder(node, place)
+            && let Some(part) = part
+            && let Some(holder) = self.locks.holder(node, (place, part.request))
         {
             return Outcome::Refused { reason: Refusal::Locked, message: self.locked(holder) };
         }

@@ -35,13 +35,16 @@ impl OnNode {
         self.held.is_empty() && self.waiting.is_empty() && self.astray.is_empty()
     }
 
-    /// Why these can't be had by `place` now.
-    fn in_the_way(&self, place: Place, names: &[String]) -> Option<Holder> {
-        if let Some(request) = self.astray.iter().next() {
-            return Some(Holder::Astray(*request));
+    /// Why these can't be had by `place` now. What it has itself is not in its way: it is asked for again
+    /// when a request has to be sent once more.
+    fn in_the_way(&self, (place, request): (Place, RequestId), names: &[String]) -> Option<Holder> {
+        if let Some(astray) = self.astray.iter().next() {
+            return Some(Holder::Astray(*astray));
         }
-        if let Some(request) = names.iter().find_map(|name| self.held.get(name)) {
-            return Some(Holder::Request(*request));
+        if let Some(holder) =
+            names.iter().filter_map(|name| self.held.get(name)).find(|holder| **holder != request)
+        {
+            return Some(Holder::Request(*holder));
         }
         // Whoever came first and waits for one of them, even if it could not have all of its own yet.
         let before = self.waiting.iter().take_while(|waiting| waiting.place != place);
@@ -75,7 +78,7 @@ impl Locks {
         names: &[String],
     ) -> Result<(), Holder> {
         let here = self.nodes.entry(node).or_default();
-        if let Some(holder) = here.in_the_way(place, names) {
+        if let Some(holder) = here.in_the_way((place, request), names) {
             if !here.waiting.iter().any(|waiting| waiting.place == place) {
                 here.waiting.push_back(Waiting { place, names: names.iter().cloned().collect() });
             }
@@ -128,11 +131,11 @@ impl Locks {
     }
 
     /// Who keeps a part that waits from its locks; none if it does not wait for any.
-    pub fn holder(&self, node: NodeId, place: Place) -> Option<Holder> {
+    pub fn holder(&self, node: NodeId, (place, request): (Place, RequestId)) -> Option<Holder> {
         let here = self.nodes.get(&node)?;
         let waiting = here.waiting.iter().find(|waiting| waiting.place == place)?;
         let names: Vec<String> = waiting.names.iter().cloned().collect();
-        here.in_the_way(place, &names)
+        here.in_the_way((place, request), &names)
     }
 }
 
@@ -150,6 +153,7 @@ mod tests {
         let (mut locks, node, job) = (Locks::default(), NodeId::new(), JobId::new());
         let [a, b, c] = [0, 1, 2].map(|position| ((job, position), RequestId::new()));
         locks.take(node, a, &names(&["x"])).unwrap();
+        locks.take(node, a, &names(&["x"])).expect("it has it already");
         assert_eq!(locks.take(node, b, &names(&["x", "y"])), Err(Holder::Request(a.1)));
         // `y` is free, but `b` was there before.
         assert_eq!(locks.take(node, c, &names(&["y"])), Err(Holder::Waiting(b.0)));
@@ -168,7 +172,7 @@ mod tests {
         let (a, stray) = (((job, 0), RequestId::new()), RequestId::new());
         locks.stray(node, stray);
         assert_eq!(locks.take(node, a, &names(&["x"])), Err(Holder::Astray(stray)));
-        assert_eq!(locks.holder(node, a.0), Some(Holder::Astray(stray)));
+        assert_eq!(locks.holder(node, a), Some(Holder::Astray(stray)));
         assert!(locks.found(node, stray));
         assert_eq!(locks.waiting(node), [a.0]);
         locks.take(node, a, &names(&["x"])).unwrap();

@@ -157,15 +157,18 @@ async fn what_one_operation_has_for_itself_another_waits_for() {
     let thing = |on: &str, limit: u8| NewJob { args: json!({ "limit": limit }), ..new_job(&[on]) };
     let first = grid.jobs.create(thing("n1", 1), "ann").await.unwrap().job;
     assert_eq!(first.locks, ["thing:1"]);
-    let a = asked(&grid, "n1", 1).await;
+    asked(&grid, "n1", 1).await;
+    // It did not arrive: it is sent again, and not in its own way.
+    grid.connect("n1", &[], &[]).await;
+    let a = asked(&grid, "n1", 2).await;
     let second = grid.jobs.create(thing("n1", 1), "ann").await.unwrap().job.id;
     // Another thing, another node, and nothing that would change: none of them waits.
     let other = grid.jobs.create(thing("n1", 2), "ann").await.unwrap().job.id;
-    let b = asked(&grid, "n1", 2).await;
+    let b = asked(&grid, "n1", 3).await;
     let elsewhere = grid.jobs.create(thing("n2", 1), "ann").await.unwrap().job.id;
     asked(&grid, "n2", 1).await;
     let dry = grid.jobs.create(NewJob { dry_run: true, ..thing("n1", 1) }, "ann").await.unwrap().job.id;
-    let c = asked(&grid, "n1", 3).await;
+    let c = asked(&grid, "n1", 4).await;
     assert_eq!(grid.jobs.nodes(second, -1, 9).await.unwrap().0[0].1.state, JobNodeState::Waiting);
     let n1 = grid.id("n1");
     for (job, request) in [(other, b), (dry, c)] {
@@ -178,10 +181,10 @@ async fn what_one_operation_has_for_itself_another_waits_for() {
     // The next master knows what runs from the node.
     grid.restart().await;
     grid.connect("n1", &[a], &[]).await;
-    assert_eq!(grid.fleet.runs(n1).len(), 3, "the first one still runs");
+    assert_eq!(grid.fleet.runs(n1).len(), 4, "the first one still runs");
     grid.jobs.result(n1, a, success()).await.unwrap();
     grid.finished(first.id).await;
-    let d = asked(&grid, "n1", 4).await;
+    let d = asked(&grid, "n1", 5).await;
     grid.jobs.result(n1, d, success()).await.unwrap();
     assert_eq!(grid.finished(second).await.outcomes, [(OutcomeKind::Succeeded, 1)].into());
 }
