@@ -46,6 +46,9 @@ enum What {
         /// How many hosts
         #[arg(long, default_value_t = 1000)]
         hosts: usize,
+        /// For how long to run operations on all of them while what the master holds is watched
+        #[arg(long, default_value_t = 10)]
+        soak_seconds: u64,
     },
     /// Windlass beside Salt
     Salt(salt::Options),
@@ -61,13 +64,15 @@ fn main() -> Result<()> {
                 grid::run(&binaries, hosts, Duration::from_secs(rest_seconds)).await
             }
             Some(What::Update { hosts }) => update::run(&binaries, hosts).await,
-            Some(What::Fleet { hosts }) => fleet::run(binaries, hosts).await,
+            Some(What::Fleet { hosts, soak_seconds }) => {
+                fleet::run(binaries, hosts, Duration::from_secs(soak_seconds)).await
+            }
             Some(What::Salt(options)) => salt::run(&binaries, &options).await,
             None => {
                 runtime::run(&binaries).await?;
                 grid::run(&binaries, 50, Duration::from_secs(10)).await?;
                 update::run(&binaries, 100).await?;
-                fleet::run(binaries, 1000).await
+                fleet::run(binaries, 1000, Duration::from_secs(10)).await
             }
         }
     })

@@ -1,13 +1,21 @@
 //! Many simulated hosts in one process: real TLS, the real protocol, no plugins.
 //!
 //! Each one enrols with a join token, keeps one stream to the master, answers heartbeats and
-//! answers each operation with a fixed value at once. Bundles that the master wants are fetched and
+//! answers each operation with a fixed value, at once, late or never ([`Manner`]). When its stream ends it
+//! calls again, after a random pause that grows, as a host does. Bundles that the master wants are fetched and
 //! hashed as a host does, and then said to run. What is measured is the master.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use futures_util::{StreamExt as _, stream};
-use std::{path::Path, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use windlass_bundle::{Image, Part};
@@ -74,11 +82,31 @@ impl Offer {
     }
 }
 
+/// How a host behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Manner {
+    /// Answers at once.
+    Prompt,
+    /// Takes [`SLOW`] for each operation.
+    Slow,
+    /// Its connection is open, and nothing comes through it in either direction.
+    Silent,
+}
+
+/// What a slow host takes for an operation.
+pub const SLOW: Duration = Duration::from_secs(1);
+/// Pauses before a host calls again: random, up to this, which doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// A simulated host with its certificate.
 #[derive(Debug)]
 pub struct SimulatedHost {
-    identity: Arc<ClientIdentity>,
+    key: NodeKey,
+    identity: Mutex<Arc<ClientIdentity>>,
     trust: Trust,
+    manner: watch::Sender<Manner>,
 }
 
 impl SimulatedHost {
@@ -104,29 +132,77 @@ impl SimulatedHost {
             bail!("{name} was not accepted: {}", reply.message);
         }
         Ok(SimulatedHost {
-            identity: ClientIdentity::new(&reply.certificate_pem, &key)?,
+            identity: Mutex::new(ClientIdentity::new(&reply.certificate_pem, &key)?),
             trust: Trust::Authorities(certificates_from_pem(&reply.ca_pem)?),
+            key,
+            manner: watch::Sender::new(Manner::Prompt),
         })
     }
 
-    /// Connect and answer until the stream ends. `welcome` fires once the master has said it.
-    async fn serve(&self, addresses: &Addresses, offer: &Offer, welcome: mpsc::Sender<()>) -> Result<()> {
-        let config = client_config(&self.trust, Some(self.identity.clone()), &["h2"])?;
-        let channel = channel(&addresses.nodes, Arc::new(config), &ChannelOptions::default())?;
+    fn channel(&self, addresses: &Addresses) -> Result<Channel> {
+        let identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = client_config(&self.trust, Some(identity), &["h2"])?;
+        Ok(channel(&addresses.nodes, Arc::new(config), &ChannelOptions::default())?)
+    }
+
+    /// Get a new certificate.
+    async fn renew(&self, addresses: &Addresses) -> Result<()> {
+        let mut client = v1::node_client::NodeClient::new(self.channel(addresses)?);
+        let request = v1::RenewRequest { csr_pem: self.key.csr_pem()? };
+        let reply = client.renew(request).await.context("renewing")?.into_inner();
+        let identity = ClientIdentity::new(&reply.certificate_pem, &self.key)?;
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        Ok(())
+    }
+
+    /// Call the master again and again, and answer.
+    async fn stay(&self, addresses: &Addresses, offer: &Offer, up: &AtomicUsize) {
+        let mut pause = PAUSE;
+        loop {
+            let mut welcomed = Welcomed { up, is: false };
+            // However it ended: it calls again.
+            let _ = self.serve(addresses, offer, &mut welcomed).await;
+            if welcomed.is {
+                pause = PAUSE;
+            }
+            drop(welcomed);
+            tokio::time::sleep(pause.mul_f64(rand::random())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Connect and answer until the stream ends.
+    async fn serve(&self, addresses: &Addresses, offer: &Offer, welcomed: &mut Welcomed<'_>) -> Result<()> {
+        let channel = self.channel(addresses)?;
+        let mut manner = self.manner.subscribe();
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         send(&outgoing, v1::host_message::Kind::Hello(hello(offer))).await?;
         let mut client = v1::node_client::NodeClient::new(channel)
             .max_decoding_message_size(windlass_proto::MAX_MESSAGE_BYTES);
         let mut incoming = client.connect(ReceiverStream::new(messages)).await?.into_inner();
         let mut inventory = hello(offer).inventory.unwrap_or_default();
-        while let Some(message) = incoming.message().await? {
+        loop {
             use v1::master_message::Kind;
+            // A cut line: nothing is read, so nothing is answered either.
+            manner.wait_for(|manner| *manner != Manner::Silent).await?;
+            let Some(message) = incoming.message().await? else { return Ok(()) };
+            if *manner.borrow() == Manner::Silent {
+                continue;
+            }
             match message.kind {
-                Some(Kind::Welcome(_)) => drop(welcome.send(()).await),
+                Some(Kind::Welcome(_)) => welcomed.now(),
                 Some(Kind::Heartbeat(beat)) if beat.answers == 0 => {
                     let answer =
                         v1::Heartbeat { sequence: beat.sequence, answers: beat.sequence, running_jobs: 0 };
                     send(&outgoing, v1::host_message::Kind::Heartbeat(answer)).await?;
+                }
+                Some(Kind::Run(run)) if *manner.borrow() == Manner::Slow => {
+                    let (outgoing, digest) = (outgoing.clone(), offer.plugin.digest.clone());
+                    tokio::spawn(async move {
+                        tokio::time::sleep(SLOW).await;
+                        // Its stream may have ended meanwhile.
+                        let _ = answer(&outgoing, run.request_id, digest).await;
+                    });
                 }
                 Some(Kind::Run(run)) => {
                     let request_id = run.request_id;
@@ -135,15 +211,7 @@ impl SimulatedHost {
                         v1::host_message::Kind::Accepted(v1::Accepted { request_id: request_id.clone() }),
                     )
                     .await?;
-                    let outcome = Outcome::Succeeded { value: serde_json::Value::Null };
-                    let result = v1::Result {
-                        request_id,
-                        outcome_json: serde_json::to_vec(&outcome)?.into(),
-                        trace_json: b"[]".as_slice().into(),
-                        stats_json: serde_json::to_vec(&windlass_types::trace::CallStats::default())?.into(),
-                        plugin_digest: offer.plugin.digest.clone(),
-                    };
-                    send(&outgoing, v1::host_message::Kind::Result(result)).await?;
+                    answer(&outgoing, request_id, offer.plugin.digest.clone()).await?;
                 }
                 Some(Kind::WantPlugin(want)) => {
                     ensure!(want.digest == offer.plugin.digest, "the master asks for an unknown plugin");
@@ -156,8 +224,45 @@ impl SimulatedHost {
                 _ => {}
             }
         }
-        Ok(())
     }
+}
+
+/// Counts a session for as long as it lasts.
+struct Welcomed<'a> {
+    up: &'a AtomicUsize,
+    is: bool,
+}
+
+impl Welcomed<'_> {
+    fn now(&mut self) {
+        if !std::mem::replace(&mut self.is, true) {
+            self.up.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Welcomed<'_> {
+    fn drop(&mut self) {
+        if self.is {
+            self.up.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+async fn answer(
+    outgoing: &mpsc::Sender<v1::HostMessage>,
+    request_id: String,
+    plugin_digest: String,
+) -> Result<()> {
+    let outcome = Outcome::Succeeded { value: serde_json::Value::Null };
+    let result = v1::Result {
+        request_id,
+        outcome_json: serde_json::to_vec(&outcome)?.into(),
+        trace_json: b"[]".as_slice().into(),
+        stats_json: serde_json::to_vec(&windlass_types::trace::CallStats::default())?.into(),
+        plugin_digest,
+    };
+    send(outgoing, v1::host_message::Kind::Result(result)).await
 }
 
 /// Fetch what is wanted and not there, and say that it runs.
@@ -226,7 +331,8 @@ async fn send(outgoing: &mpsc::Sender<v1::HostMessage>, kind: v1::host_message::
 #[derive(Debug)]
 pub struct Fleet {
     hosts: Vec<Arc<SimulatedHost>>,
-    sessions: tokio::task::JoinSet<Result<()>>,
+    sessions: tokio::task::JoinSet<()>,
+    up: Arc<AtomicUsize>,
 }
 
 impl Fleet {
@@ -238,33 +344,49 @@ impl Fleet {
             })
             .buffered(CONNECTING);
         let hosts: Vec<_> = hosts.collect::<Vec<_>>().await.into_iter().collect::<Result<_>>()?;
-        Ok(Fleet { hosts, sessions: tokio::task::JoinSet::new() })
+        Ok(Fleet { hosts, sessions: tokio::task::JoinSet::new(), up: Arc::default() })
     }
 
-    /// Connect them all, and wait until the master has welcomed each.
+    /// Connect them all, and wait until the master has welcomed each. From then on they stay.
     pub async fn connect(&mut self, addresses: &Addresses, offer: &Offer, limit: Duration) -> Result<()> {
-        let (welcome, mut welcomed) = mpsc::channel(self.hosts.len().max(1));
-        let offer = Arc::new(offer.clone());
+        let shared = Arc::new((addresses.clone(), offer.clone()));
         for host in &self.hosts {
-            let (host, addresses, offer, welcome) =
-                (host.clone(), addresses.clone(), offer.clone(), welcome.clone());
-            self.sessions.spawn(async move { host.serve(&addresses, &offer, welcome).await });
+            let (host, shared, up) = (host.clone(), shared.clone(), self.up.clone());
+            self.sessions.spawn(async move { host.stay(&shared.0, &shared.1, &up).await });
         }
-        drop(welcome);
-        let all = async {
-            for count in 0..self.hosts.len() {
-                if welcomed.recv().await.is_none() {
-                    let why = self.sessions.join_next().await;
-                    bail!("only {count} of {} hosts were welcomed: {why:?}", self.hosts.len());
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(limit, all).await.context("connecting the fleet took too long")?
+        self.wait_for(self.hosts.len(), limit).await
     }
 
-    /// How many sessions are up.
+    /// Wait until so many sessions are up.
+    pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while self.connected() != count {
+            ensure!(
+                begun.elapsed() < limit,
+                "{} of {count} hosts were welcomed in {limit:?}",
+                self.connected()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// How many sessions are up, as the hosts see it.
     pub fn connected(&self) -> usize {
-        self.sessions.len()
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// Let the first hosts, so many, behave like this.
+    pub fn behave(&self, count: usize, manner: Manner) {
+        for host in self.hosts.iter().take(count) {
+            host.manner.send_replace(manner);
+        }
+    }
+
+    /// New certificates for all.
+    pub async fn renew(&self, addresses: &Addresses) -> Result<()> {
+        let renewals =
+            stream::iter(&self.hosts).map(|host| host.renew(addresses)).buffer_unordered(CONNECTING);
+        renewals.try_collect().await
     }
 }
