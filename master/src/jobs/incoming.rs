@@ -136,7 +136,13 @@ impl NodeEvents for Jobs {
             return self.engine.ask_again(place, request, again, outcome).await;
         }
         // Gone without an answer: the master is going down.
-        committed.await.unwrap_or(Err(StoreError::Closed))
+        let stored = committed.await.unwrap_or(Err(StoreError::Closed));
+        // It may have had an outcome of ours by then, as one that may still run.
+        let mut live = self.engine.live();
+        if live.locks.found(node, request) {
+            live.unlock(node);
+        }
+        stored
     }
 
     async fn disconnected(&self, _node: NodeId) {

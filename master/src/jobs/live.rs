@@ -7,7 +7,7 @@ use super::{
     Pauses,
     events::Events,
     locks::{Holder, Locks},
-    part::{Circumstances, Command, Input, Stage, Verdict, next},
+    part::{Circumstances, Command, Input, Journal, Stage, Verdict, next},
     roll::Roll,
     settle::Settle,
 };
@@ -453,6 +453,14 @@ impl Live {
             }
             Command::Settle(verdict) => {
                 let outcome = self.outcome((id, position), verdict, node);
+                // It was sent, and the node has not said that it does not have it.
+                let astray = input != Input::Connected(Journal::Nothing)
+                    && self.part((id, position)).is_some_and(|part| {
+                        matches!(part.stage, Stage::Sent | Stage::Accepted | Stage::Running)
+                    });
+                if let Some(part) = self.part_mut((id, position)) {
+                    part.astray = astray;
+                }
                 self.settle((id, position), outcome);
             }
         }
@@ -520,10 +528,6 @@ impl Live {
     /// An outcome of our own goes its way into the store.
     fn settle(&mut self, place: (JobId, u32), outcome: Outcome) {
         self.enter(place, Stage::Settling);
-        if let Some(part) = self.part_mut(place) {
-            // It was sent, and the node has not said how it ended.
-            part.astray = matches!(part.before, Stage::Sent | Stage::Accepted | Stage::Running);
-        }
         let started_ms = self.part(place).and_then(|part| part.started_ms);
         // An error means that the master is going down; the next one settles it again.
         let _ = self.settle.send(Settle::own(place, outcome, started_ms));
@@ -567,7 +571,7 @@ impl Live {
         let Some(part) = self.jobs.get_mut(&id).and_then(|job| job.parts.get_mut(position as usize)) else {
             return;
         };
-        part.renaming = false;
+        (part.renaming, part.astray) = (false, false);
         if part.stage == Stage::Settling && !part.done {
             part.stage = part.before;
             if part.stage == Stage::Held {

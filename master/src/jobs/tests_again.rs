@@ -190,6 +190,23 @@ async fn what_one_operation_has_for_itself_another_waits_for() {
 }
 
 #[tokio::test]
+async fn what_a_node_does_not_have_locks_nothing() {
+    let grid = Grid::new(&["n1"]).await;
+    grid.operation.0.lock().unwrap().locks = vec!["thing".into()];
+    let first = grid.jobs.create(new_job(&["n1"]), "ann").await.unwrap().job.id;
+    asked(&grid, "n1", 1).await;
+    grid.accept("n1").await;
+    // It has lost its journal.
+    grid.connect("n1", &[], &[]).await;
+    grid.finished(first).await;
+    assert_eq!(grid.outcomes(first).await["n1"].kind(), OutcomeKind::Indeterminate);
+    let next = grid.jobs.create(new_job(&["n1"]), "ann").await.unwrap().job.id;
+    let request = asked(&grid, "n1", 2).await;
+    grid.jobs.result(grid.id("n1"), request, success()).await.unwrap();
+    grid.finished(next).await;
+}
+
+#[tokio::test]
 async fn what_may_still_run_keeps_what_it_has() {
     let grid = Grid::new(&["n1"]).await;
     grid.operation.0.lock().unwrap().locks = vec!["thing".into()];
