@@ -1,12 +1,14 @@
 //! The surface of the program: commands, flags and their help. `docs/cli.md`, man pages and
 //! completion all come from here.
 
+pub mod access;
 mod events;
 mod nodes;
 pub mod plugin;
 pub mod plugins;
 pub mod schedule;
 
+pub use access::{Roles, Tokens, Users};
 pub use events::Events;
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
 pub use plugin::Plugin;
@@ -18,7 +20,7 @@ use crate::{
     exit::Problem,
     output::{Format, Look},
 };
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint, builder::styling};
 use clap_complete::{ArgValueCompleter, Shell};
 use std::{path::PathBuf, time::Duration};
 use windlass_types::{
@@ -145,7 +147,13 @@ pub enum Command {
     /// Run operations by the clock.
     #[command(subcommand, arg_required_else_help = true)]
     Schedule(schedule::Schedule),
-    /// Make and remove tokens of operators.
+    /// Say who may use the grid. Each user has a role, and tokens.
+    #[command(subcommand, arg_required_else_help = true)]
+    Users(Users),
+    /// Say which operations on which nodes go with a role.
+    #[command(subcommand, arg_required_else_help = true)]
+    Roles(Roles),
+    /// Make and remove tokens, of users and of programs.
     #[command(subcommand, arg_required_else_help = true)]
     Tokens(Tokens),
     /// Read the audit log.
@@ -413,55 +421,6 @@ pub struct JobArg {
     /// Id of the job, or the beginning of it.
     #[arg(value_name = "JOB", add = ArgValueCompleter::new(complete::jobs))]
     pub job: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Tokens {
-    /// List tokens, without their secrets.
-    #[command(visible_alias = "ls", after_help = "Examples:\n  windlass tokens list")]
-    List,
-    /// Make a token and print it. It is shown this once only.
-    #[command(after_help = "\
-Examples:
-  windlass tokens create night-shift --role operator
-  windlass tokens create ci --role viewer --ttl 30d > token")]
-    Create {
-        /// Who will use it; appears in the audit log.
-        name: String,
-        /// What it may do: each role includes the ones before it.
-        #[arg(long, value_enum)]
-        role: Role,
-        /// How long it is good for; for ever unless told.
-        #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
-        ttl: Option<Duration>,
-    },
-    /// Delete a token: it is no good from now on.
-    #[command(visible_alias = "rm", after_help = "Examples:\n  windlass tokens delete ID")]
-    Delete {
-        /// Id of the token.
-        id: String,
-    },
-}
-
-/// Roles of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Role {
-    /// Look at everything but audit log and tokens.
-    Viewer,
-    /// Run operations.
-    Operator,
-    /// Accept and remove nodes, make tokens, read the audit log.
-    Admin,
-}
-
-impl From<Role> for api::Role {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Viewer => api::Role::Viewer,
-            Role::Operator => api::Role::Operator,
-            Role::Admin => api::Role::Admin,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,10 +9,12 @@
 //! * [`schedules`]: operations that run by the clock.
 //! * [`events`]: the log of what happens on the grid.
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
+//! * [`access`]: what roles allow.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
 //! [`setup`] makes a new data directory, [`backup`] a copy of one. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
 
+pub mod access;
 pub mod api;
 pub mod backup;
 pub mod bundles;

@@ -40,6 +40,8 @@ pub enum SetupError {
     #[error(transparent)]
     Authority(#[from] CaError),
     #[error(transparent)]
+    Token(#[from] crate::access::AccessError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -89,7 +91,7 @@ pub async fn init(
     if lease::read(&mut store.connect().await?).await?.is_some() {
         return Err(SetupError::Taken);
     }
-    let new = NewToken { name: "admin".into(), role: Role::Admin, ttl_ms: None };
+    let new = NewToken { name: "admin".into(), role: Some(Role::Admin.into()), user: None, ttl_ms: None };
     let token = tokens::create(&store, &new).await?;
     // Last, since it marks the directory as initialised.
     let authority = Authority::create(&config.authority())?;

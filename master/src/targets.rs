@@ -104,6 +104,28 @@ pub fn fits(target: &Target, node: &Arc<NodeRecord>) -> bool {
     resolve(&target, std::slice::from_ref(node)).is_ok()
 }
 
+/// Which of these nodes a limit means. One that can't be right means nobody, and that it names nodes that
+/// are not among these does not matter.
+pub fn among(limit: &Target, nodes: &[Arc<NodeRecord>]) -> HashSet<NodeId> {
+    let mut limit = limit.clone();
+    if !limit.on.is_empty() {
+        let names: HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let ids: HashSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+        let accepted = |text: &str| {
+            let named = |node: &&Arc<NodeRecord>| node.name.as_str() == text || node.id.to_string() == text;
+            nodes.iter().filter(named).any(|node| node.state == NodeState::Accepted)
+        };
+        limit.on.retain(|text| {
+            let there = names.contains(text.as_str()) || text.parse().is_ok_and(|id| ids.contains(&id));
+            is_glob(text) || (there && accepted(text))
+        });
+        if limit.on.is_empty() {
+            return HashSet::new();
+        }
+    }
+    resolve(&limit, nodes).map_or_else(|_| HashSet::new(), |fit| fit.iter().map(|node| node.id).collect())
+}
+
 fn choose(target: &Target, nodes: &[Arc<NodeRecord>]) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
     let names = Names::new(&target.on, nodes)?;
     let filter = target.r#where.as_deref().map(Filter::compile).transpose()?;

@@ -396,6 +396,17 @@ impl Grid {
         }
     }
 
+    /// Run the command line against the first master with another token.
+    pub fn windlass_as(&self, token: &str, args: &[&str]) -> Output {
+        let output = self.windlass_command().env("WINDLASS_TOKEN", token).args(args).output();
+        let output = output.expect("starting `windlass`");
+        Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The command line, set up for the first master.
     pub fn windlass_command(&self) -> Command {
         self.windlass_command_at(0)

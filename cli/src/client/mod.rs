@@ -3,6 +3,7 @@
 //! Nothing is sent again by itself except what only reads: a job must not run twice because a reply
 //! got lost.
 
+mod access;
 pub mod bundles;
 mod error;
 pub mod events;

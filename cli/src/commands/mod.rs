@@ -11,11 +11,13 @@ mod nodes;
 mod ops;
 mod plugins;
 mod reference;
+mod roles;
 mod run;
 mod schedule;
 mod shell;
 mod show;
 mod tokens;
+mod users;
 
 pub use follow::Interrupts;
 
@@ -82,6 +84,8 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
         Command::Events(events) => events::run(context, events).await,
         Command::Schedule(schedule) => Box::pin(schedule::run(context, schedule)).await,
+        Command::Users(users) => users::run(context, users).await,
+        Command::Roles(roles) => Box::pin(roles::run(context, roles)).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,
         Command::Audit(audit) => audit::run(context, audit).await,
         Command::Completion { .. } | Command::Man { .. } | Command::Reference | Command::Logout => {

@@ -12,8 +12,8 @@ pub async fn run(context: &Context, command: Tokens) -> Result<Exit> {
             let tokens = client.tokens().await?;
             context.out.data(&tokens, |look| fleet::tokens(&tokens, look))?;
         }
-        Tokens::Create { name, role, ttl } => {
-            let new = NewToken { name, role: role.into(), ttl_ms: ttl.map(millis) };
+        Tokens::Create { name, role, user, ttl } => {
+            let new = NewToken { name, role, user, ttl_ms: ttl.map(millis) };
             let token = client.new_token(&new).await?;
             let secret = token.token.clone().unwrap_or_default();
             context.out.data(&token, |_| format!("{secret}\n"))?;

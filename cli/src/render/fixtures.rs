@@ -221,11 +221,12 @@ pub fn nodes() -> Vec<Node> {
 }
 
 pub fn tokens() -> Vec<Token> {
-    let token = |name: &str, role, expires_ms| Token {
+    let token = |name: &str, role: Role, expires_ms| Token {
         id: format!("t-{name}"),
         token: None,
         name: name.into(),
-        role,
+        role: role.into(),
+        user: (role == Role::Operator).then(|| "jane.doe".parse().unwrap()),
         created_ms: NOW_MS - 86_400_000,
         expires_ms,
         last_used_ms: None,
@@ -336,4 +337,15 @@ pub fn trace() -> JobTrace {
         entry(10, "", json!({ "kind": "dropped", "entries": 12 }), allowed, None),
     ] }))
     .unwrap()
+}
+
+pub fn users() -> Vec<windlass_types::api::access::User> {
+    let user = |name: &str, role: Role, disabled, tokens| windlass_types::api::access::User {
+        name: name.parse().unwrap(),
+        role: role.into(),
+        disabled,
+        created_ms: NOW_MS - 86_400_000,
+        tokens,
+    };
+    vec![user("jane.doe", Role::Operator, false, 2), user("old", Role::Viewer, true, 0)]
 }

@@ -7,7 +7,10 @@ use super::{
     time, value,
 };
 use crate::output::Look;
-use windlass_types::api::{AuditEntry, JoinToken, Node, NodeState, Token};
+use windlass_types::{
+    UserName,
+    api::{AuditEntry, JoinToken, Node, NodeState, Token},
+};
 
 /// How a node stands, in one word or two.
 pub fn state(node: &Node, look: &Look) -> Text {
@@ -141,7 +144,7 @@ pub fn join_tokens(tokens: &[JoinToken], look: &Look) -> String {
 
 /// Tokens of operators, without their secrets.
 pub fn tokens(tokens: &[Token], look: &Look) -> String {
-    let mut grid = Grid::new(["id", "name", "role", "made", "last used", "ends"]);
+    let mut grid = Grid::new(["id", "name", "user", "role", "made", "last used", "ends"]);
     for token in tokens {
         let ends = match token.expires_ms {
             Some(at) if at <= look.now_ms => Tone::Bad.text(format!("ended {}", time::ago(at, look))),
@@ -151,6 +154,7 @@ pub fn tokens(tokens: &[Token], look: &Look) -> String {
         grid.row([
             Text::from(clean(&token.id)),
             clean(&token.name).into(),
+            token.user.as_ref().map_or("-", UserName::as_str).into(),
             token.role.as_str().into(),
             time::ago(token.created_ms, look).into(),
             token.last_used_ms.map_or_else(|| "never".into(), |at| time::ago(at, look)).into(),

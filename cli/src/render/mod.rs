@@ -3,6 +3,7 @@
 //!
 //! What a node says is foreign text: it passes [`text::clean`] before it reaches a terminal.
 
+pub mod access;
 pub mod capabilities;
 pub mod cases;
 pub mod deployment;

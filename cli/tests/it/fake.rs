@@ -263,7 +263,11 @@ fn router(fake: Arc<Fake>) -> Router {
         .route(
             "/whoami",
             get(async || {
-                Json(WhoAmI { name: "tester".into(), role: Role::Admin, master_version: "0.1.0".into() })
+                Json(WhoAmI {
+                    name: "tester".into(),
+                    role: Role::Admin.into(),
+                    master_version: "0.1.0".into(),
+                })
             }),
         )
         .route("/nodes", get(nodes))

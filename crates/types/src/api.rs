@@ -27,16 +27,19 @@
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
 //! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`]. Operations by
-//! the clock: see [`schedules`].
+//! the clock: see [`schedules`]. Users and roles: see [`access`].
 //!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
 //! Calls carry `Authorization: Bearer TOKEN`. Every error is an [`ApiError`].
 
+pub mod access;
 pub mod bundles;
 pub mod events;
 pub mod schedules;
 
-use crate::ids::{Digest, Fingerprint, JobId, NodeId, NodeName, OperationName, PluginName};
+use crate::ids::{
+    Digest, Fingerprint, JobId, NodeId, NodeName, OperationName, PluginName, RoleName, UserName,
+};
 use crate::outcome::{Effect, Outcome, OutcomeKind};
 use crate::shape::Operation;
 use crate::trace::{CallStats, TraceEntry};
@@ -81,7 +84,7 @@ pub struct PageQuery {
     pub limit: Option<u32>,
 }
 
-/// What a token may do. Ordered: each includes the ones before it.
+/// The roles that are always there. Ordered: each includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -101,13 +104,28 @@ impl Role {
             Role::Admin => "admin",
         }
     }
+
+    /// All of them.
+    pub const ALL: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+
+    /// The one of this name, if it is one of them.
+    pub fn named(name: &RoleName) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.as_str() == name.as_str())
+    }
+}
+
+impl From<Role> for RoleName {
+    fn from(role: Role) -> RoleName {
+        role.as_str().parse().expect("names of roles are one word")
+    }
 }
 
 /// Who a token stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WhoAmI {
+    /// Name of the user, or of a token that belongs to nobody.
     pub name: String,
-    pub role: Role,
+    pub role: RoleName,
     pub master_version: String,
 }
 
@@ -356,7 +374,7 @@ pub struct Job {
     pub state: JobState,
     /// True once an operator asked to cancel it.
     pub cancel_requested: bool,
-    /// Name of the token that made it.
+    /// Name of the user or token that made it.
     pub created_by: String,
     pub created_ms: i64,
     pub deadline_ms: i64,
@@ -459,9 +477,14 @@ pub struct JobTrace {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// Who will use it; appears in the audit log.
+    /// What it is for. The audit log names the user, or this where there is none.
     pub name: String,
-    pub role: Role,
+    /// What it may do, where it belongs to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleName>,
+    /// Whose it is: it may do what the user may, while the user may. Either this or `role` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
     /// How long it is good for; for ever unless told.
     #[serde(default)]
     pub ttl_ms: Option<u64>,
@@ -475,7 +498,11 @@ pub struct Token {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     pub name: String,
-    pub role: Role,
+    /// Its own, or that of the user.
+    pub role: RoleName,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
     pub created_ms: i64,
     pub expires_ms: Option<i64>,
     pub last_used_ms: Option<i64>,
@@ -495,7 +522,7 @@ pub struct AuditHead {
 pub struct AuditEntry {
     pub seq: i64,
     pub time_ms: i64,
-    /// Name of the token, or `system`.
+    /// Name of the user or of a token of nobody, `schedule:NAME`, or `system`.
     pub actor: String,
     /// What was done, such as `node.accept`.
     pub action: String,

@@ -175,6 +175,27 @@ name! {
     is_kebab
 }
 
+name! {
+    /// The name of a role, such as `operator` or `night-shift`.
+    RoleName, "name of a role",
+    "expected a-z, 0-9 and single `-`, beginning with a letter, 63 characters at most",
+    is_kebab
+}
+
+name! {
+    /// The name of a user, such as `jane.doe`.
+    UserName, "name of a user",
+    "expected letters, digits, `.`, `_`, `-` and `@`, beginning with a letter or digit, 63 characters at most",
+    is_user
+}
+
+/// No colon: `schedule:NAME` in the audit log is no user.
+fn is_user(text: &str) -> bool {
+    text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c))
+}
+
 /// One word of WIT in lower case: `pool`, `list-all`.
 fn is_kebab(text: &str) -> bool {
     text.len() <= 63

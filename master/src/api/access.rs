@@ -22,7 +22,7 @@ const MAX_NAME: usize = 100;
 #[utoipa::path(get, path = "/api/v1/whoami", tag = "access", responses((status = 200, body = WhoAmI)))]
 pub async fn whoami(caller: Caller) -> Json<WhoAmI> {
     let master_version = env!("CARGO_PKG_VERSION").to_owned();
-    Json(WhoAmI { name: caller.name, role: caller.role, master_version })
+    Json(WhoAmI { name: caller.name, role: caller.role.name.clone(), master_version })
 }
 
 /// Tokens, by id.
@@ -57,6 +57,9 @@ pub async fn new_token(
     if new.ttl_ms == Some(0) {
         return Err(bad("`ttl_ms` is 0: the token would be good for nothing".into()));
     }
+    if new.role.is_some() == new.user.is_some() {
+        return Err(bad("give either `role` or `user`: a token of a user has the user's role".into()));
+    }
     let made = tokens::create_by(&shared.context.store, &new, &caller.name).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -69,7 +72,7 @@ pub async fn delete_token(
     Segment(id): Segment,
 ) -> Result<StatusCode, Error> {
     let deleted = tokens::delete(&shared.context.store, &id, &caller.name).await?;
-    shared.authenticator.forget(&id);
+    shared.authenticator.changed();
     if deleted {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -1,12 +1,15 @@
 //! The one place that decides whether a request goes on.
 //!
-//! Each route stands in [`RULES`] with the role it takes; one that does not stand there is for
+//! Each route stands in [`RULES`] with the permission it takes, and what a role gives is decided by
+//! [`decide`]. Where it depends on nodes, the handler asks again through [`Caller::may`] or the
+//! [`Permit`](crate::access::Permit) that it hands to the jobs. A route that does not stand there is for
 //! nobody, so a route that is added and forgotten here stays shut. Handlers get a [`Caller`], which
 //! exists only past this point. Every denial is counted and goes into the audit log, up to a rate,
 //! beyond which the answer is `too_many_attempts`: nobody may fill the disk without a token.
 
 use super::error::{Code, Error};
 use crate::{
+    access::{Denied, Need, On, Role, decide},
     metrics::Metrics,
     store::{
         Store, StoreError,
@@ -25,91 +28,124 @@ use serde_json::json;
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use subtle::ConstantTimeEq as _;
 use windlass_identity::PeerInfo;
-use windlass_types::{Digest, api::Role};
+use windlass_types::{Digest, api::access::Permission};
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Anybody, without a token.
     Open,
-    /// A token of this role, or one that includes it.
-    AtLeast(Role),
+    /// Any good token.
+    Token,
+    /// Whose role gives this, on all nodes.
+    Needs(Permission),
+    /// Whose role gives this on some nodes. The handler asks again, with the nodes.
+    OnNodes(Permission),
+    /// Whose role allows an operation somewhere. The handler asks again, with the operation and the nodes.
+    Runs,
 }
 
 /// Every route, with who may use it.
 pub const RULES: &[(Method, &str, Rule)] = {
-    use Role::{Admin, Operator, Viewer};
-    use Rule::{AtLeast, Open};
+    use Permission::{
+        AuditRead, EventsRead, JobsRead, JoinTokensManage, MetricsRead, NodesAdmit, NodesRead, NodesWrite,
+        OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, SchedulesRead,
+        TokensManage, UsersManage,
+    };
+    use Rule::{Needs, OnNodes, Open, Runs, Token};
     &[
         (Method::GET, "/healthz", Open),
         (Method::GET, "/readyz", Open),
-        (Method::GET, "/metrics", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/openapi.json", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/whoami", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/nodes", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/nodes/{node}", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/nodes/{node}/accept", AtLeast(Admin)),
-        (Method::POST, "/api/v1/nodes/{node}/reject", AtLeast(Admin)),
-        (Method::POST, "/api/v1/nodes/{node}/revoke", AtLeast(Admin)),
-        (Method::DELETE, "/api/v1/nodes/{node}", AtLeast(Admin)),
-        (Method::PATCH, "/api/v1/nodes/{node}", AtLeast(Operator)),
-        (Method::GET, "/api/v1/join-tokens", AtLeast(Admin)),
-        (Method::POST, "/api/v1/join-tokens", AtLeast(Admin)),
-        (Method::DELETE, "/api/v1/join-tokens/{id}", AtLeast(Admin)),
-        (Method::GET, "/api/v1/operations", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/operations/{name}", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/targets/resolve", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/jobs", AtLeast(Operator)),
-        (Method::GET, "/api/v1/jobs", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/jobs/{id}", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/jobs/{id}/nodes", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/jobs/{id}/events", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/jobs/{id}/cancel", AtLeast(Operator)),
-        (Method::GET, "/api/v1/jobs/{id}/nodes/{node}/trace", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/bundles", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/bundles", AtLeast(Admin)),
-        (Method::GET, "/api/v1/bundles/difference", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/bundles/{bundle}", AtLeast(Viewer)),
-        (Method::DELETE, "/api/v1/bundles/{bundle}", AtLeast(Admin)),
-        (Method::GET, "/api/v1/bundles/{bundle}/package", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/plugins", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/plugins/{name}", AtLeast(Viewer)),
-        (Method::DELETE, "/api/v1/plugins/{name}", AtLeast(Admin)),
-        (Method::GET, "/api/v1/plugins/{name}/events", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/plugins/{name}/approve", AtLeast(Admin)),
-        (Method::POST, "/api/v1/plugins/{name}/pin", AtLeast(Admin)),
-        (Method::POST, "/api/v1/plugins/{name}/unpin", AtLeast(Admin)),
-        (Method::POST, "/api/v1/plugins/{name}/rollback", AtLeast(Admin)),
-        (Method::GET, "/api/v1/deployments", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/deployments", AtLeast(Admin)),
-        (Method::GET, "/api/v1/deployments/{id}", AtLeast(Viewer)),
-        (Method::POST, "/api/v1/deployments/{id}/pause", AtLeast(Admin)),
-        (Method::POST, "/api/v1/deployments/{id}/resume", AtLeast(Admin)),
-        (Method::POST, "/api/v1/deployments/{id}/abort", AtLeast(Admin)),
-        (Method::POST, "/api/v1/deployments/{id}/rollback", AtLeast(Admin)),
-        (Method::GET, "/api/v1/events", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/schedules", AtLeast(Viewer)),
+        (Method::GET, "/metrics", Needs(MetricsRead)),
+        (Method::GET, "/api/v1/openapi.json", Token),
+        (Method::GET, "/api/v1/whoami", Token),
+        (Method::GET, "/api/v1/nodes", Needs(NodesRead)),
+        (Method::GET, "/api/v1/nodes/{node}", Needs(NodesRead)),
+        (Method::POST, "/api/v1/nodes/{node}/accept", Needs(NodesAdmit)),
+        (Method::POST, "/api/v1/nodes/{node}/reject", Needs(NodesAdmit)),
+        (Method::POST, "/api/v1/nodes/{node}/revoke", Needs(NodesAdmit)),
+        (Method::DELETE, "/api/v1/nodes/{node}", Needs(NodesAdmit)),
+        (Method::PATCH, "/api/v1/nodes/{node}", OnNodes(NodesWrite)),
+        (Method::GET, "/api/v1/join-tokens", Needs(JoinTokensManage)),
+        (Method::POST, "/api/v1/join-tokens", Needs(JoinTokensManage)),
+        (Method::DELETE, "/api/v1/join-tokens/{id}", Needs(JoinTokensManage)),
+        (Method::GET, "/api/v1/operations", Needs(OperationsRead)),
+        (Method::GET, "/api/v1/operations/{name}", Needs(OperationsRead)),
+        (Method::POST, "/api/v1/targets/resolve", Needs(OperationsRead)),
+        (Method::POST, "/api/v1/jobs", Runs),
+        (Method::GET, "/api/v1/jobs", Needs(JobsRead)),
+        (Method::GET, "/api/v1/jobs/{id}", Needs(JobsRead)),
+        (Method::GET, "/api/v1/jobs/{id}/nodes", Needs(JobsRead)),
+        (Method::GET, "/api/v1/jobs/{id}/events", Needs(JobsRead)),
+        (Method::POST, "/api/v1/jobs/{id}/cancel", Runs),
+        (Method::GET, "/api/v1/jobs/{id}/nodes/{node}/trace", Needs(JobsRead)),
+        (Method::GET, "/api/v1/bundles", Needs(PluginsRead)),
+        (Method::POST, "/api/v1/bundles", Needs(PluginsWrite)),
+        (Method::GET, "/api/v1/bundles/difference", Needs(PluginsRead)),
+        (Method::GET, "/api/v1/bundles/{bundle}", Needs(PluginsRead)),
+        (Method::DELETE, "/api/v1/bundles/{bundle}", Needs(PluginsWrite)),
+        (Method::GET, "/api/v1/bundles/{bundle}/package", Needs(PluginsRead)),
+        (Method::GET, "/api/v1/plugins", Needs(PluginsRead)),
+        (Method::GET, "/api/v1/plugins/{name}", Needs(PluginsRead)),
+        (Method::DELETE, "/api/v1/plugins/{name}", Needs(PluginsDeploy)),
+        (Method::GET, "/api/v1/plugins/{name}/events", Needs(PluginsRead)),
+        (Method::POST, "/api/v1/plugins/{name}/approve", Needs(PluginsApprove)),
+        (Method::POST, "/api/v1/plugins/{name}/pin", Needs(PluginsDeploy)),
+        (Method::POST, "/api/v1/plugins/{name}/unpin", Needs(PluginsDeploy)),
+        (Method::POST, "/api/v1/plugins/{name}/rollback", Needs(PluginsDeploy)),
+        (Method::GET, "/api/v1/deployments", Needs(PluginsRead)),
+        (Method::POST, "/api/v1/deployments", OnNodes(PluginsDeploy)),
+        (Method::GET, "/api/v1/deployments/{id}", Needs(PluginsRead)),
+        (Method::POST, "/api/v1/deployments/{id}/pause", OnNodes(PluginsDeploy)),
+        (Method::POST, "/api/v1/deployments/{id}/resume", OnNodes(PluginsDeploy)),
+        (Method::POST, "/api/v1/deployments/{id}/abort", OnNodes(PluginsDeploy)),
+        (Method::POST, "/api/v1/deployments/{id}/rollback", OnNodes(PluginsDeploy)),
+        (Method::GET, "/api/v1/events", Needs(EventsRead)),
+        (Method::GET, "/api/v1/schedules", Needs(SchedulesRead)),
         // As for jobs: a schedule makes them later.
-        (Method::POST, "/api/v1/schedules", AtLeast(Operator)),
-        (Method::GET, "/api/v1/schedules/{name}", AtLeast(Viewer)),
-        (Method::DELETE, "/api/v1/schedules/{name}", AtLeast(Operator)),
-        (Method::POST, "/api/v1/schedules/{name}/pause", AtLeast(Operator)),
-        (Method::POST, "/api/v1/schedules/{name}/resume", AtLeast(Operator)),
-        (Method::POST, "/api/v1/schedules/{name}/run", AtLeast(Operator)),
-        (Method::GET, "/api/v1/schedules/{name}/runs", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/schedules/{name}/next", AtLeast(Viewer)),
-        (Method::GET, "/api/v1/tokens", AtLeast(Admin)),
-        (Method::POST, "/api/v1/tokens", AtLeast(Admin)),
-        (Method::DELETE, "/api/v1/tokens/{id}", AtLeast(Admin)),
-        (Method::GET, "/api/v1/audit", AtLeast(Admin)),
-        (Method::GET, "/api/v1/audit/verify", AtLeast(Admin)),
+        (Method::POST, "/api/v1/schedules", Runs),
+        (Method::GET, "/api/v1/schedules/{name}", Needs(SchedulesRead)),
+        (Method::DELETE, "/api/v1/schedules/{name}", Runs),
+        (Method::POST, "/api/v1/schedules/{name}/pause", Runs),
+        (Method::POST, "/api/v1/schedules/{name}/resume", Runs),
+        (Method::POST, "/api/v1/schedules/{name}/run", Runs),
+        (Method::GET, "/api/v1/schedules/{name}/runs", Needs(SchedulesRead)),
+        (Method::GET, "/api/v1/schedules/{name}/next", Needs(SchedulesRead)),
+        (Method::GET, "/api/v1/tokens", Needs(TokensManage)),
+        (Method::POST, "/api/v1/tokens", Needs(TokensManage)),
+        (Method::DELETE, "/api/v1/tokens/{id}", Needs(TokensManage)),
+        (Method::GET, "/api/v1/users", Needs(UsersManage)),
+        (Method::POST, "/api/v1/users", Needs(UsersManage)),
+        (Method::GET, "/api/v1/users/{name}", Needs(UsersManage)),
+        (Method::PATCH, "/api/v1/users/{name}", Needs(UsersManage)),
+        (Method::DELETE, "/api/v1/users/{name}", Needs(UsersManage)),
+        (Method::GET, "/api/v1/roles", Needs(RolesManage)),
+        (Method::GET, "/api/v1/roles/{name}", Needs(RolesManage)),
+        (Method::PUT, "/api/v1/roles/{name}", Needs(RolesManage)),
+        (Method::DELETE, "/api/v1/roles/{name}", Needs(RolesManage)),
+        (Method::POST, "/api/v1/roles/{name}/check", Needs(RolesManage)),
+        (Method::GET, "/api/v1/audit", Needs(AuditRead)),
+        (Method::GET, "/api/v1/audit/verify", Needs(AuditRead)),
     ]
 };
+
+/// Whether a role may use a route of this rule.
+///
+/// # Errors
+/// If not, with what it lacks.
+pub fn admits(rule: Rule, role: &Role) -> Result<(), Denied> {
+    match rule {
+        Rule::Open | Rule::Token => Ok(()),
+        Rule::Needs(permission) => decide(role, Need::Permission(permission), On::Everywhere),
+        Rule::OnNodes(permission) => decide(role, Need::Permission(permission), On::Somewhere),
+        Rule::Runs => decide(role, Need::AnyOperation, On::Somewhere),
+    }
+}
 
 /// The rule of a route; none for a method that the route does not have.
 pub fn rule(method: &Method, route: &str) -> Option<Rule> {
@@ -118,12 +154,43 @@ pub fn rule(method: &Method, route: &str) -> Option<Rule> {
 }
 
 /// Who is asking.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
-    /// Name of the token.
+    /// Name of the user, or of a token of nobody.
     pub name: String,
-    pub role: Role,
+    pub role: Arc<Role>,
     token_id: String,
+    authenticator: Arc<Authenticator>,
+}
+
+impl Caller {
+    /// An error unless the role allows this. A denial is counted and audited.
+    ///
+    /// # Errors
+    /// If not.
+    pub async fn may(&self, need: Need<'_>, on: On<'_>, subject: &str) -> Result<(), Error> {
+        match decide(&self.role, need, on) {
+            Ok(()) => Ok(()),
+            Err(denied) => Err(self.refused(denied, subject).await),
+        }
+    }
+
+    /// Audit what the role does not allow; what to answer.
+    pub async fn refused(&self, denied: Denied, subject: &str) -> Error {
+        let detail = json!({ "role": self.role.name, "problem": denied.to_string() });
+        let subject = subject.chars().take(300).collect();
+        self.authenticator.deny(forbidden(&denied), self.token_id.clone(), &self.name, subject, detail).await
+    }
+}
+
+fn forbidden(denied: &Denied) -> Error {
+    let error = Error::new(Code::Forbidden, denied.to_string());
+    match denied {
+        Denied::Lasting { .. } => {
+            error.hint("give the target all labels or names that the rule of the role has")
+        }
+        _ => error,
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -138,18 +205,27 @@ fn unauthenticated() -> Error {
         .hint("send it as `Authorization: Bearer wl_…`")
 }
 
-/// A token that was looked up is believed so long; one that is deleted through this master, not at all.
+/// A token that was looked up is believed so long, or until this master changes any token, user or role.
 const CACHED: Duration = Duration::from_secs(5);
 const CACHE: usize = 1024;
 /// The last use of a token is noted this often.
 const USED_EVERY_MS: i64 = 60_000;
+
+/// Tokens that were looked up.
+#[derive(Debug, Default)]
+struct Cache {
+    /// Counts the changes. What was looked up before a change and comes in after it is not kept, so
+    /// nothing outlives a change, however the two run into each other.
+    changes: u64,
+    known: HashMap<Digest, (Known, Instant)>,
+}
 
 /// Knows tokens.
 #[derive(Debug)]
 pub struct Authenticator {
     store: Store,
     metrics: Arc<Metrics>,
-    cache: Mutex<HashMap<Digest, (Known, Instant)>>,
+    cache: Mutex<Cache>,
     denials: Mutex<Limiter>,
 }
 
@@ -158,32 +234,42 @@ impl Authenticator {
         Authenticator { store, metrics, cache: Mutex::default(), denials: Mutex::default() }
     }
 
-    /// A token is gone.
-    pub fn forget(&self, id: &str) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (known, _)| known.id != id);
+    /// Tokens, users or roles have changed: what was looked up counts no more. After the commit, and
+    /// before whoever asked for the change has the answer.
+    pub fn changed(&self) {
+        let mut cache = self.cache();
+        cache.changes += 1;
+        cache.known.clear();
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token of this hash.
+    async fn known(&self, hash: Digest) -> Result<Option<Known>, StoreError> {
+        let changes = {
+            let cache = self.cache();
+            if let Some((known, _)) = cache.known.get(&hash).filter(|(_, at)| at.elapsed() < CACHED) {
+                return Ok(Some(known.clone()));
+            }
+            cache.changes
+        };
+        let Some(known) = tokens::find(&self.store, hash).await? else { return Ok(None) };
+        let mut cache = self.cache();
+        if cache.changes == changes {
+            if cache.known.len() >= CACHE {
+                cache.known.clear();
+            }
+            cache.known.insert(hash, (known.clone(), Instant::now()));
+        }
+        Ok(Some(known))
     }
 
     /// Whose token this is.
-    async fn caller(&self, secret: &str) -> Result<Option<Caller>, StoreError> {
+    async fn caller(self: &Arc<Self>, secret: &str) -> Result<Option<Caller>, StoreError> {
         let Some(hash) = tokens::hash(secret) else { return Ok(None) };
-        let cached = {
-            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.get(&hash).filter(|(_, at)| at.elapsed() < CACHED).map(|(known, _)| known.clone())
-        };
-        let known = match cached {
-            Some(known) => known,
-            None => match tokens::find(&self.store, hash).await? {
-                Some(known) => {
-                    let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                    if cache.len() >= CACHE {
-                        cache.clear();
-                    }
-                    cache.insert(hash, (known.clone(), Instant::now()));
-                    known
-                }
-                None => return Ok(None),
-            },
-        };
+        let Some(known) = self.known(hash).await? else { return Ok(None) };
         // The index found it by its hash, so all that its timing tells is about a hash. This
         // comparison does not even tell that.
         if !bool::from(known.hash.as_bytes().ct_eq(hash.as_bytes())) {
@@ -196,13 +282,16 @@ impl Authenticator {
         if known.last_used_ms.is_none_or(|used| now - used >= USED_EVERY_MS) {
             self.note_use(&known, now);
         }
-        Ok(Some(Caller { name: known.name, role: known.role, token_id: known.id }))
+        Ok(Some(Caller {
+            name: known.name,
+            role: known.role,
+            token_id: known.id,
+            authenticator: self.clone(),
+        }))
     }
 
     fn note_use(&self, known: &Known, now: i64) {
-        if let Some((cached, _)) =
-            self.cache.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&known.hash)
-        {
+        if let Some((cached, _)) = self.cache().known.get_mut(&known.hash) {
             cached.last_used_ms = Some(now);
         }
         let (store, id) = (self.store.clone(), known.id.clone());
@@ -241,13 +330,13 @@ impl Authenticator {
         }
     }
 
-    async fn check(&self, request: &Parts) -> Result<Option<Caller>, Error> {
+    async fn check(self: &Arc<Self>, request: &Parts) -> Result<Option<Caller>, Error> {
         // A request without a route is answered by the fallback, which tells nothing.
         let Some(route) = request.extensions.get::<MatchedPath>() else { return Ok(None) };
         let route = route.as_str();
-        let role = match rule(&request.method, route) {
+        let rule = match rule(&request.method, route) {
             Some(Rule::Open) => return Ok(None),
-            Some(Rule::AtLeast(role)) => role,
+            Some(rule) => rule,
             None => {
                 return Err(Error::new(
                     Code::MethodNotAllowed,
@@ -270,19 +359,12 @@ impl Authenticator {
             let key = network(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())).to_string();
             return Err(self.deny(unauthenticated(), key, "unknown", subject, detail).await);
         };
-        if caller.role < role {
-            let error = Error::new(
-                Code::Forbidden,
-                format!(
-                    "this takes the role `{}`, and token `{}` has `{}`",
-                    role.as_str(),
-                    caller.name,
-                    caller.role.as_str()
-                ),
-            );
-            let detail = json!({ "address": address, "role": caller.role, "needs": role });
+        if let Err(denied) = admits(rule, &caller.role) {
+            let detail = json!({
+                "address": address, "role": caller.role.name, "problem": denied.to_string(),
+            });
             let key = caller.token_id.clone();
-            return Err(self.deny(error, key, &caller.name, subject, detail).await);
+            return Err(self.deny(forbidden(&denied), key, &caller.name, subject, detail).await);
         }
         Ok(Some(caller))
     }

@@ -38,7 +38,8 @@ impl Api {
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
         };
         let token = async |role: Role| {
-            let new = NewToken { name: role.as_str().into(), role, ttl_ms: None };
+            let new =
+                NewToken { name: role.as_str().into(), role: Some(role.into()), user: None, ttl_ms: None };
             tokens::create(&rig.store, &new).await.unwrap().token.unwrap()
         };
         let (viewer, operator, admin) =

@@ -6,7 +6,10 @@ use super::{
     error::{Code, Error},
     extract::{Ask, Body, Segment, after, limit, page},
 };
-use crate::deployments::Action;
+use crate::{
+    access::{Need, On},
+    deployments::Action,
+};
 use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
@@ -16,6 +19,7 @@ use windlass_types::{
     DeploymentId, PluginName,
     api::{
         Page, PageQuery,
+        access::Permission,
         bundles::{Deployment, DeploymentDetail, NewDeployment},
     },
 };
@@ -53,8 +57,24 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<NewDeployment>,
 ) -> Result<(StatusCode, Json<Deployment>), Error> {
+    may_deploy(&caller, &new).await?;
     let made = shared.context.bundles.deploy(new, &caller.name).await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Nodes that join later get the bundle too, so the limits of the role have to be in the target.
+async fn may_deploy(caller: &Caller, new: &NewDeployment) -> Result<(), Error> {
+    let subject = format!("deployment of {}", new.plugin);
+    let need = |permission| Need::Permission(permission);
+    if new.approve {
+        caller.may(need(Permission::PluginsApprove), On::Everywhere, &subject).await?;
+    }
+    // The one whose place it takes may be on any node.
+    let on = match &new.target {
+        Some(target) if !new.replace => On::Lasting(target),
+        _ => On::Everywhere,
+    };
+    caller.may(need(Permission::PluginsDeploy), on, &subject).await
 }
 
 /// Deployments, newest first.
@@ -131,5 +151,9 @@ async fn control(
     id: &str,
     action: Action,
 ) -> Result<Json<Deployment>, Error> {
-    Ok(Json(shared.context.bundles.control(id.parse()?, action, &caller.name).await?))
+    let id = id.parse()?;
+    let target = shared.context.bundles.deployment(id, None, Duration::ZERO).await?.deployment.target;
+    let need = Need::Permission(Permission::PluginsDeploy);
+    caller.may(need, On::Lasting(&target), &format!("deployment {id}")).await?;
+    Ok(Json(shared.context.bundles.control(id, action, &caller.name).await?))
 }

@@ -1,7 +1,8 @@
 //! Errors of the API: stable codes, listed in `docs/errors.md`.
 
 use crate::{
-    fleet::FleetError, jobs::JobError, schedules::ScheduleError, store::StoreError, targets::TargetError,
+    access::AccessError, fleet::FleetError, jobs::JobError, schedules::ScheduleError, store::StoreError,
+    targets::TargetError,
 };
 use axum::{
     Json,
@@ -34,7 +35,7 @@ macro_rules! codes {
 codes! {
     /// No token, or one that is not known or has expired.
     Unauthenticated = "unauthenticated", UNAUTHORIZED;
-    /// The role of the token is not enough.
+    /// The role does not allow it.
     Forbidden = "forbidden", FORBIDDEN;
     /// Too many requests that were not authorised.
     TooManyAttempts = "too_many_attempts", TOO_MANY_REQUESTS;
@@ -60,6 +61,12 @@ codes! {
     BadChange = "bad_change", BAD_REQUEST;
     UnknownJoinToken = "unknown_join_token", NOT_FOUND;
     UnknownToken = "unknown_token", NOT_FOUND;
+    UnknownUser = "unknown_user", NOT_FOUND;
+    UnknownRole = "unknown_role", NOT_FOUND;
+    /// Rules that can't be right, or a role that stays as it is.
+    BadRole = "bad_role", BAD_REQUEST;
+    /// Users or tokens have the role.
+    RoleInUse = "role_in_use", CONFLICT;
     UnknownOperation = "unknown_operation", NOT_FOUND;
     PlannedOperation = "planned_operation", BAD_REQUEST;
     /// The arguments do not fit the operation; `pointer` says where.
@@ -232,6 +239,31 @@ impl From<ScheduleError> for Error {
     }
 }
 
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Self {
+        let message = error.to_string();
+        match error {
+            AccessError::UnknownUser(_) => Error::new(Code::UnknownUser, message),
+            AccessError::UnknownRole(_) => {
+                Error::new(Code::UnknownRole, message).hint("`GET /roles` lists the roles there are")
+            }
+            AccessError::UserTaken(_) => Error::new(Code::NameTaken, message),
+            AccessError::TokenOfThatName(_) | AccessError::UserOfThatName(_) => {
+                Error::new(Code::NameTaken, message).hint("the audit log could not tell the two apart")
+            }
+            AccessError::Reserved(_) => Error::new(Code::BadRequest, message),
+            AccessError::BuiltIn(_) => {
+                Error::new(Code::BadRole, message).hint("set a role of another name with the rules you want")
+            }
+            AccessError::BadRole(_) => Error::new(Code::BadRole, message),
+            AccessError::RoleInUse { .. } => {
+                Error::new(Code::RoleInUse, message).hint("give them another role first")
+            }
+            AccessError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<JobError> for Error {
     fn from(error: JobError) -> Self {
         let message = error.to_string();
@@ -252,6 +284,7 @@ impl From<JobError> for Error {
             JobError::BadDeadline { .. } => Error::new(Code::BadDeadline, message),
             JobError::BadBatch(_) => Error::new(Code::BadBatch, message),
             JobError::NotIdempotent { .. } => Error::new(Code::NotIdempotent, message),
+            JobError::Denied(_) => Error::new(Code::Forbidden, message),
             JobError::Planned { .. } => Error::new(Code::PlannedOperation, message),
             JobError::TooManyJobs { .. } => Error::new(Code::TooManyJobs, message),
             JobError::UnknownJob(_) => Error::new(Code::UnknownJob, message),

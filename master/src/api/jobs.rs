@@ -7,7 +7,11 @@ use super::{
     events::last_event_id,
     extract::{Ask, Body, Segment, after, limit, page},
 };
-use crate::{jobs::events::Kept, targets::nearest_names};
+use crate::{
+    access::{Denied, Need, On, Permit, decide},
+    jobs::{JobError, events::Kept},
+    targets::nearest_names,
+};
 use axum::{
     Json,
     extract::{Path, State},
@@ -91,9 +95,15 @@ pub async fn create(
     Body(new): Body<NewJob>,
 ) -> Result<(StatusCode, Json<Job>), Error> {
     let jobs = &shared.context.jobs;
+    let subject = format!("job of {}", new.operation);
+    let permit = Permit(caller.role.clone());
+    let created = match jobs.create_permitted(new, &caller.name, &permit).await {
+        Err(JobError::Denied(denied)) => return Err(caller.refused(denied, &subject).await),
+        other => other?,
+    };
     let job = match query.wait_ms.min(MAX_WAIT_MS) {
-        0 => jobs.create(new, &caller.name).await?.job,
-        wait => jobs.create_and_wait(new, &caller.name, Duration::from_millis(wait)).await?,
+        0 => created.job,
+        wait => jobs.wait(created, Duration::from_millis(wait)).await?,
     };
     Ok((StatusCode::CREATED, Json(job)))
 }
@@ -115,7 +125,7 @@ pub async fn show(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Re
     let id: JobId = id.parse()?;
     match shared.context.jobs.get(id).await? {
         Some(job) => Ok(Json(job)),
-        None => Err(crate::jobs::JobError::UnknownJob(id).into()),
+        None => Err(JobError::UnknownJob(id).into()),
     }
 }
 
@@ -159,7 +169,40 @@ pub async fn cancel(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Job>, Error> {
-    Ok(Json(shared.context.jobs.cancel(id.parse()?, &caller.name).await?))
+    let id: JobId = id.parse()?;
+    may_cancel(&shared, &caller, id).await?;
+    Ok(Json(shared.context.jobs.cancel(id, &caller.name).await?))
+}
+
+/// Whoever may make a job may cancel it, and nobody else.
+async fn may_cancel(shared: &Shared, caller: &Caller, id: JobId) -> Result<(), Error> {
+    let jobs = &shared.context.jobs;
+    let job = jobs.get(id).await?.ok_or(JobError::UnknownJob(id))?;
+    let subject = format!("cancel job {id}");
+    let need = Need::Operation { name: &job.operation, effect: job.effect };
+    // Most roles are about all nodes, and then it does not matter which ones these are.
+    if decide(&caller.role, need, On::Everywhere).is_ok() {
+        return Ok(());
+    }
+    let mut nodes = Vec::new();
+    let mut gone = Vec::new();
+    for (node, name) in jobs.all_nodes(id).await? {
+        match jobs.node(node) {
+            Some(record) => nodes.push(record),
+            // What labels it had is not known any more.
+            None => gone.push(name),
+        }
+    }
+    let denied = if gone.is_empty() {
+        Permit(caller.role.clone()).operation(&job.operation, job.effect, &nodes).await.err()
+    } else {
+        let what = format!("`{}` ({})", job.operation, job.effect);
+        Some(Denied::Nodes { role: caller.role.name.clone(), what, nodes: gone })
+    };
+    match denied {
+        None => Ok(()),
+        Some(denied) => Err(caller.refused(denied, &subject).await),
+    }
 }
 
 /// What an operation asked of its host on one node.

@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `access`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -21,11 +21,17 @@ mod jobs;
 mod nodes;
 mod plugins;
 #[cfg(test)]
+mod role_tests;
+mod roles;
+#[cfg(test)]
 mod schedule_tests;
 mod schedules;
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod user_tests;
+mod users;
 
 pub use server::serve;
 
@@ -151,6 +157,11 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(schedules::next))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::show, users::change, users::delete))
+        .routes(routes!(roles::list))
+        .routes(routes!(roles::show, roles::set, roles::delete))
+        .routes(routes!(roles::check))
         .routes(routes!(access::audit))
         .routes(routes!(access::verify_audit))
         .routes(routes!(health::openapi))
@@ -173,8 +184,9 @@ fn complete(openapi: &mut OpenApi) {
         .content("application/json", Content::new(Some(Ref::from_schema_name(name))))
         .build();
     for item in openapi.paths.paths.values_mut() {
-        let operations =
-            [&mut item.get, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten();
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch]
+            .into_iter()
+            .flatten();
         for operation in operations {
             operation.responses.responses.insert("default".into(), error.clone().into());
         }

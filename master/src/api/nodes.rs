@@ -10,6 +10,7 @@ use super::{
     extract::{Ask, Body, Segment, after, limit, page},
 };
 use crate::{
+    access::{Need, On},
     fleet::{FleetError, NodeRecord},
     store::{
         StoreError,
@@ -24,7 +25,9 @@ use std::sync::Arc;
 use utoipa::IntoParams;
 use windlass_types::{
     NodeId,
-    api::{AcceptNode, ChangeNode, JoinToken, NewJoinToken, Node, NodeState, Page, PageQuery},
+    api::{
+        AcceptNode, ChangeNode, JoinToken, NewJoinToken, Node, NodeState, Page, PageQuery, access::Permission,
+    },
 };
 
 /// Which nodes, and which page.
@@ -143,6 +146,8 @@ pub async fn change(
     Body(change): Body<ChangeNode>,
 ) -> Result<Json<Node>, Error> {
     let node = shared.context.fleet.find(&node)?;
+    let need = Need::Permission(Permission::NodesWrite);
+    caller.may(need, On::Nodes(std::slice::from_ref(&node)), &format!("node {}", node.name)).await?;
     let detail = json!({ "node": node.name, "labels": change.labels, "flags": change.flags });
     let done = shared
         .audited(&caller, "node.change", node.id, detail, shared.context.fleet.change(node.id, &change))

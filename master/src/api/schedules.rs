@@ -1,7 +1,7 @@
 //! Routes of schedules.
 //!
-//! Whoever may run an operation may let it run by the clock: both routes take the same role
-//! ([`super::auth::RULES`]), and a test holds them together.
+//! Whoever may run an operation may let it run by the clock. The nodes are looked up anew each time, so a
+//! role that allows it on some nodes only has to find its own limits in the target ([`On::Lasting`]).
 
 use super::{
     Shared,
@@ -9,15 +9,21 @@ use super::{
     error::{Code, Error},
     extract::{Ask, Body, Segment, after, limit, page},
 };
-use crate::schedules::MOST_TIMES;
+use crate::{
+    access::{Need, On},
+    schedules::MOST_TIMES,
+};
 use axum::{Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
-use windlass_types::api::{
-    Page, PageQuery,
-    schedules::{NewSchedule, Schedule, ScheduleRun, ScheduleTimes},
+use windlass_types::{
+    Effect, ScheduleName,
+    api::{
+        NewJob, Page, PageQuery,
+        schedules::{NewSchedule, Schedule, ScheduleRun, ScheduleTimes},
+    },
 };
 
 /// How many times.
@@ -46,7 +52,22 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<NewSchedule>,
 ) -> Result<(StatusCode, Json<Schedule>), Error> {
+    may(&shared, &caller, &new.job, &new.name).await?;
     Ok((StatusCode::CREATED, Json(shared.context.schedules.create(new, &caller.name).await?)))
+}
+
+/// An error unless the caller may run this job each time.
+async fn may(shared: &Shared, caller: &Caller, job: &NewJob, name: &ScheduleName) -> Result<(), Error> {
+    // One that no node offers may do anything.
+    let effect = shared.context.jobs.effect(&job.operation).unwrap_or(Effect::Destroy);
+    let need = Need::Operation { name: &job.operation, effect };
+    caller.may(need, On::Lasting(&job.target), &format!("schedule {name}")).await
+}
+
+/// The same for a schedule that is there.
+async fn may_change(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Error> {
+    let schedule = shared.context.schedules.get(name)?;
+    may(shared, caller, &schedule.job, &schedule.name).await
 }
 
 /// One schedule.
@@ -65,6 +86,7 @@ pub async fn delete(
     caller: Caller,
     Segment(name): Segment,
 ) -> Result<StatusCode, Error> {
+    may_change(&shared, &caller, &name).await?;
     shared.context.schedules.delete(&name, &caller.name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -76,6 +98,7 @@ pub async fn pause(
     caller: Caller,
     Segment(name): Segment,
 ) -> Result<Json<Schedule>, Error> {
+    may_change(&shared, &caller, &name).await?;
     Ok(Json(shared.context.schedules.pause(&name, true, &caller.name).await?))
 }
 
@@ -86,6 +109,7 @@ pub async fn resume(
     caller: Caller,
     Segment(name): Segment,
 ) -> Result<Json<Schedule>, Error> {
+    may_change(&shared, &caller, &name).await?;
     Ok(Json(shared.context.schedules.pause(&name, false, &caller.name).await?))
 }
 
@@ -96,6 +120,7 @@ pub async fn run(
     caller: Caller,
     Segment(name): Segment,
 ) -> Result<(StatusCode, Json<ScheduleRun>), Error> {
+    may_change(&shared, &caller, &name).await?;
     Ok((StatusCode::CREATED, Json(shared.context.schedules.run_now(&name, &caller.name).await?)))
 }
 

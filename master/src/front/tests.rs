@@ -88,7 +88,8 @@ impl Pair {
         let config = Arc::new(Config { heartbeat_ms, ..Config::new(dir.path()) });
         let authority = Arc::new(Authority::create(&config.authority()).unwrap());
         let store = crate::testing::open(&config.database()).await;
-        let new = NewToken { name: "admin".into(), role: Level::Admin, ttl_ms: None };
+        let new =
+            NewToken { name: "admin".into(), role: Some(Level::Admin.into()), user: None, ttl_ms: None };
         let token = tokens::create(&store, &new).await.unwrap().token.unwrap();
         let shutdown = CancellationToken::new();
         let leading =

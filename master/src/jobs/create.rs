@@ -9,6 +9,7 @@ use super::{
     roll::Roll,
 };
 use crate::{
+    access::Permit,
     store::{
         StoreError,
         audit::{self, NewEntry},
@@ -129,10 +130,21 @@ impl Engine {
         }
     }
 
-    /// Make the job of this id, which no job may have.
-    pub(super) async fn create(&self, id: JobId, new: NewJob, actor: &str) -> Result<Created, JobError> {
+    /// Make the job of this id, which no job may have. Without a permit it is the master that asks.
+    pub(super) async fn create(
+        &self,
+        id: JobId,
+        new: NewJob,
+        actor: &str,
+        permit: Option<&Permit>,
+    ) -> Result<Created, JobError> {
         let (operation, deadline) = self.check(&new)?;
         let mut nodes = self.resolve(&new.target).await?;
+        if let Some(permit) = permit {
+            // Of all of them, also where some are picked: the answer must not hang on chance.
+            let asked = permit.operation(&new.operation, operation.effect, &nodes).await;
+            asked.map_err(JobError::Denied)?;
+        }
         if let Some(pick) = new.pick {
             nodes = picked(nodes, pick as usize, |node| self.nodes.online(node));
         }

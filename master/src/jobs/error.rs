@@ -1,6 +1,6 @@
 //! Why a job can't be made or changed.
 
-use crate::{store::StoreError, targets::TargetError};
+use crate::{access::Denied, store::StoreError, targets::TargetError};
 use windlass_types::{JobId, OperationName, json::JsonError};
 
 /// Why a job can't be made or changed.
@@ -30,6 +30,9 @@ pub enum JobError {
     UnknownJob(JobId),
     #[error("job {0} is finished")]
     Finished(JobId),
+    /// The role of whoever asks does not allow it; nothing was made.
+    #[error(transparent)]
+    Denied(Denied),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

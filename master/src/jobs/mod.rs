@@ -40,9 +40,10 @@ pub use error::JobError;
 pub use live::Nodes;
 
 use crate::{
+    access::Permit,
     catalog::Catalog,
     config::{Config, Retention},
-    fleet::Fleet,
+    fleet::{Fleet, NodeRecord},
     metrics::Metrics,
     store::{
         Store, StoreError,
@@ -66,7 +67,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use windlass_types::{
-    Digest, JobId, NodeId, OperationName, Outcome, RequestId,
+    Digest, Effect, JobId, NodeId, OperationName, Outcome, RequestId,
     api::{Job, JobNode, JobNodeState, JobTrace, NewJob, OperationInfo, Resolved, ResolvedNode, Target},
     trace::{CallStats, TraceEntry},
 };
@@ -383,12 +384,43 @@ impl Jobs {
         Ok(Resolved { nodes })
     }
 
+    /// The same, with all that is known about them.
+    ///
+    /// # Errors
+    /// As [`Jobs::resolve`].
+    pub async fn resolve_records(&self, target: &Target) -> Result<Vec<Arc<NodeRecord>>, TargetError> {
+        self.engine.resolve(target).await
+    }
+
+    /// What is known about a node, while it is there.
+    pub fn node(&self, id: NodeId) -> Option<Arc<NodeRecord>> {
+        self.engine.nodes.node(id)
+    }
+
+    /// What an operation may do to a node, as the nodes offer it now.
+    pub fn effect(&self, name: &OperationName) -> Option<Effect> {
+        self.engine.operations.operation(name).map(|info| info.effect)
+    }
+
     /// Make a job. It is stored, and sent to the nodes that are there, when this returns.
     ///
     /// # Errors
     /// If the operation, its arguments or the target are no good, or the store fails.
     pub async fn create(&self, new: NewJob, actor: &str) -> Result<Created, JobError> {
-        self.engine.create(JobId::new(), new, actor).await
+        self.engine.create(JobId::new(), new, actor, None).await
+    }
+
+    /// Make a job for somebody who may do what the permit says.
+    ///
+    /// # Errors
+    /// As [`Jobs::create`]; also if it is not allowed on all of the nodes.
+    pub async fn create_permitted(
+        &self,
+        new: NewJob,
+        actor: &str,
+        permit: &Permit,
+    ) -> Result<Created, JobError> {
+        self.engine.create(JobId::new(), new, actor, Some(permit)).await
     }
 
     /// Make a job whose id was chosen before, so that it is made once whoever tries again.
@@ -396,7 +428,7 @@ impl Jobs {
     /// # Errors
     /// As [`Jobs::create`]; also if there is a job of that id.
     pub async fn create_as(&self, id: JobId, new: NewJob, actor: &str) -> Result<Created, JobError> {
-        self.engine.create(id, new, actor).await
+        self.engine.create(id, new, actor, None).await
     }
 
     /// Whether a job could be made so. That its target means nobody at this moment does not matter.
@@ -407,13 +439,21 @@ impl Jobs {
         self.engine.check_all(new).await
     }
 
-    /// Make a job and wait for its end, `wait` at most. With an end in time and not too much of it
-    /// the reply holds the results.
+    /// Make a job and wait for its end, as [`Jobs::wait`].
     ///
     /// # Errors
     /// As [`Jobs::create`].
     pub async fn create_and_wait(&self, new: NewJob, actor: &str, wait: Duration) -> Result<Job, JobError> {
-        let Created { job, mut finished } = self.create(new, actor).await?;
+        self.wait(self.create(new, actor).await?, wait).await
+    }
+
+    /// Wait for the end of a job that was made, `wait` at most. With an end in time and not too much of it
+    /// the reply holds the results.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn wait(&self, created: Created, wait: Duration) -> Result<Job, JobError> {
+        let Created { job, mut finished } = created;
         let end = async {
             // The sender is dropped only after the job is in the channel.
             finished.wait_for(Option::is_some).await.ok().and_then(|job| job.clone())
@@ -475,6 +515,23 @@ impl Jobs {
             }
         }
         Ok((nodes, more))
+    }
+
+    /// All nodes of a job.
+    ///
+    /// # Errors
+    /// If there is no such job, or the store fails.
+    pub async fn all_nodes(&self, id: JobId) -> Result<Vec<(NodeId, windlass_types::NodeName)>, JobError> {
+        let mut all = Vec::new();
+        let mut after = -1;
+        loop {
+            let (nodes, more) = self.nodes(id, after, RESULTS).await?;
+            after = nodes.last().map_or(after, |(position, _)| i64::from(*position));
+            all.extend(nodes.into_iter().map(|(_, node)| (node.node, node.name)));
+            if !more {
+                return Ok(all);
+            }
+        }
     }
 
     /// The trace of a node (id or name) of a job; none if the job has no such node.

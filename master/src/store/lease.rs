@@ -130,6 +130,7 @@ pub(super) async fn leads(connection: &mut Connection) -> Result<u64, sqlx::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::AccessError;
     use crate::store::tokens;
     use windlass_types::api::{NewToken, Role};
 
@@ -175,15 +176,18 @@ mod tests {
         let store = crate::testing::open(&dir.path().join("db")).await;
         let mut connection = store.connect().await.unwrap();
         let epoch = take(&mut connection, None, &candidate()).await.unwrap().unwrap();
-        let new = NewToken { name: "t".into(), role: Role::Viewer, ttl_ms: None };
+        let new = NewToken { name: "t".into(), role: Some(Role::Viewer.into()), user: None, ttl_ms: None };
         let (before, mine) = (store.for_term(epoch - 1), store.for_term(epoch));
-        assert!(matches!(tokens::create(&before, &new).await, Err(StoreError::NotLeading)));
+        assert!(matches!(
+            tokens::create(&before, &new).await,
+            Err(AccessError::Store(StoreError::NotLeading))
+        ));
         tokens::create(&mine, &new).await.unwrap();
         let seen = read(&mut connection).await.unwrap().unwrap();
         take(&mut connection, Some(&seen), &candidate()).await.unwrap().unwrap();
         // Side by side in one group: each is judged by itself.
         let (stale, of_none) = tokio::join!(tokens::create(&mine, &new), tokens::create(&store, &new));
-        assert!(matches!(stale, Err(StoreError::NotLeading)));
+        assert!(matches!(stale, Err(AccessError::Store(StoreError::NotLeading))));
         of_none.unwrap();
         let tokens: Option<i64> =
             sql::query("SELECT COUNT(*) FROM tokens").fetch_scalar(store.readers()).await.unwrap();

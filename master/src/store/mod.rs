@@ -11,10 +11,12 @@ pub mod jobs;
 pub mod lease;
 pub mod moving;
 pub mod nodes;
+pub mod roles;
 pub(crate) mod schedules;
 mod schema;
 pub mod sql;
 pub mod tokens;
+pub mod users;
 mod writer;
 
 pub use sql::{Connection, Pool, Row};

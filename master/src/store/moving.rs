@@ -65,6 +65,8 @@ const TABLES: &[&str] = &[
     "jobs",
     "job_nodes",
     "job_outcomes",
+    "roles",
+    "users",
     "tokens",
     "audit",
     "bundles",

@@ -92,4 +92,23 @@ mod tests {
             }
         }
     }
+
+    /// Else an update would lock everybody out.
+    #[tokio::test]
+    async fn tokens_outlive_the_table_that_took_three_roles() {
+        use sqlx::{Connection as _, Row as _};
+        let mut connection = sqlx::SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let older = MIGRATIONS.iter().filter(|migration| migration.version < 7).cloned();
+        let older = Migrator { migrations: older.collect::<Vec<_>>().into(), ..Migrator::DEFAULT };
+        older.run(&mut connection).await.unwrap();
+        let token = "INSERT INTO tokens (id, hash, name, role, created_ms, expires_ms, last_used_ms) \
+                     VALUES ('t', 'h', 'root', 'admin', 1, NULL, 2)";
+        sqlx::query(token).execute(&mut connection).await.unwrap();
+        MIGRATIONS.run(&mut connection).await.unwrap();
+        let row = sqlx::query("SELECT * FROM tokens").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(row.get::<&str, _>("hash"), "h");
+        assert_eq!(row.get::<Option<&str>, _>("role"), Some("admin"));
+        assert_eq!(row.get::<Option<&str>, _>("user_id"), None);
+        assert_eq!(row.get::<Option<i64>, _>("last_used_ms"), Some(2));
+    }
 }
