@@ -64,7 +64,11 @@ impl NodeEvents for Jobs {
         requests.sort_by_key(|request| journal(request) == Journal::Nothing);
         for request in requests {
             if let Some(place) = live.find(request) {
-                live.step(place, Input::Connected(journal(&request)));
+                let journal = journal(&request);
+                if journal != Journal::Nothing {
+                    live.hold(place);
+                }
+                live.step(place, Input::Connected(journal));
             }
         }
         live.unlock(node);

@@ -466,6 +466,14 @@ impl Live {
         }
     }
 
+    /// The node has it: so it has its locks, whatever was known before.
+    pub fn hold(&mut self, (id, position): (JobId, u32)) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.takes_locks()) else { return };
+        if let Some(part) = job.parts.get(position as usize).filter(|part| !part.done) {
+            self.locks.has(part.node, ((id, position), part.request), &job.made.locks);
+        }
+    }
+
     /// Give those who wait for locks on a node another try.
     pub fn unlock(&mut self, node: NodeId) {
         for place in self.locks.waiting(node) {

@@ -20,6 +20,11 @@ fn busy() -> ResultRecord {
     }
 }
 
+async fn count(grid: &Grid, sql: &'static str) -> i64 {
+    let count = crate::store::sql::query(sql).fetch_scalar(grid.store.readers()).await.unwrap();
+    count.unwrap()
+}
+
 /// The request of this number (from 1) that a node was sent.
 async fn asked(grid: &Grid, name: &str, number: usize) -> RequestId {
     let node = grid.id(name);
@@ -178,7 +183,14 @@ async fn what_one_operation_has_for_itself_another_waits_for() {
     grid.succeed("n2").await.unwrap();
     grid.finished(elsewhere).await;
 
-    // The next master knows what runs from the node.
+    // The next master knows what runs from the node, and no less if it knew it from the store.
+    grid.jobs.started(n1, a).await;
+    soon("the stage is noted", async {
+        while count(&grid, "SELECT COUNT(*) AS number FROM job_nodes WHERE stage = 'running'").await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     grid.restart().await;
     grid.connect("n1", &[a], &[]).await;
     assert_eq!(grid.fleet.runs(n1).len(), 4, "the first one still runs");
