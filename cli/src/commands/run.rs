@@ -66,7 +66,7 @@ pub async fn run(context: &Context, command: Run) -> Result<Exit> {
 }
 
 /// A job whose making got no reply may have been made: it is not made again.
-fn unsure(error: ClientError) -> anyhow::Error {
+pub(super) fn unsure(error: ClientError) -> anyhow::Error {
     if !error.may_have_arrived() {
         return error.into();
     }

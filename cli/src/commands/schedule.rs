@@ -1,12 +1,12 @@
 //! `schedule …`
 
-use super::Context;
+use super::{Context, run::unsure};
 use crate::{
     args,
     cli::schedule::{Add, Schedule},
-    client::{Client, ClientError},
+    client::Client,
     duration::millis,
-    exit::{Exit, Problem},
+    exit::Exit,
     output::consent,
     render::{schedule, time},
 };
@@ -133,15 +133,4 @@ fn changed(context: &Context, schedule: &windlass_types::api::schedules::Schedul
     };
     context.out.note(&format!("{what} `{}`{next}", schedule.name));
     Ok(())
-}
-
-/// A run whose making got no reply may have been made: it is not made again.
-fn unsure(error: ClientError) -> anyhow::Error {
-    if !error.may_have_arrived() {
-        return error.into();
-    }
-    Problem::failed("it is not known whether the job was made")
-        .hint("look for it with `windlass jobs list` before you run it again")
-        .because(error)
-        .into()
 }
