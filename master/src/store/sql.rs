@@ -195,6 +195,23 @@ macro_rules! run {
     };
 }
 
+/// Values as a driver takes them.
+macro_rules! arguments {
+    ($type:ty, $values:expr) => {{
+        let mut arguments = <$type>::default();
+        for value in $values {
+            match value {
+                Value::Text(value) => arguments.add(value),
+                Value::Number(value) => arguments.add(value),
+                Value::Truth(value) => arguments.add(value),
+                Value::Bytes(value) => arguments.add(value),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        arguments
+    }};
+}
+
 impl Query {
     /// The value of the next placeholder.
     pub fn bind(mut self, value: impl Bind) -> Self {
@@ -264,30 +281,12 @@ impl Query {
     }
 
     fn sqlite(self) -> sqlx::Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>> {
-        let mut arguments = SqliteArguments::default();
-        for value in self.values {
-            match value {
-                Value::Text(value) => arguments.add(value),
-                Value::Number(value) => arguments.add(value),
-                Value::Truth(value) => arguments.add(value),
-                Value::Bytes(value) => arguments.add(value),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
+        let arguments = arguments!(SqliteArguments, self.values);
         Ok(sqlx::query_with(text(self.sql), arguments))
     }
 
     fn postgres(self) -> sqlx::Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
-        let mut arguments = PgArguments::default();
-        for value in self.values {
-            match value {
-                Value::Text(value) => arguments.add(value),
-                Value::Number(value) => arguments.add(value),
-                Value::Truth(value) => arguments.add(value),
-                Value::Bytes(value) => arguments.add(value),
-            }
-            .map_err(sqlx::Error::Encode)?;
-        }
+        let arguments = arguments!(PgArguments, self.values);
         let sql = match self.sql {
             Cow::Owned(sql) => Cow::Owned(numbered(&sql)),
             borrowed @ Cow::Borrowed(_) => borrowed,
