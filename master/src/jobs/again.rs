@@ -138,8 +138,6 @@ impl Engine {
                 }
             }
             drop(live);
-            engine.timer.notify_one();
-            engine.turn.notify_one();
             written
         })
         .await

@@ -10,6 +10,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// One task for the deadlines of all jobs.
 pub(super) async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let timer = engine.live().timer.clone();
     loop {
         let next = engine.live().timers.peek().map(|Reverse((when, _))| *when);
         let due = async {
@@ -21,7 +22,7 @@ pub(super) async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = engine.timer.notified() => continue,
+            () = timer.notified() => continue,
             () = due => {}
         }
         engine.live().tick(Instant::now());

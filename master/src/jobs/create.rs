@@ -260,10 +260,6 @@ impl Engine {
         live.step_all(id, Input::Deliver);
         let job = live.jobs.get(&id).map(LiveJob::to_api);
         drop(live);
-        self.timer.notify_one();
-        if batch.is_some() {
-            self.turn.notify_one();
-        }
         // Nothing takes a job out but the commit of its last outcome, and then the channel has it.
         let job = job.or_else(|| receiver.borrow().clone()).ok_or(JobError::UnknownJob(id))?;
         Ok(Created { job, finished: receiver })

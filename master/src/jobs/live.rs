@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use windlass_proto::v1::{Cancel, Run, master_message::Kind};
@@ -277,10 +277,14 @@ pub(super) struct Live {
     by_node: HashMap<NodeId, Vec<RequestId>>,
     /// When to look at which job.
     pub timers: BinaryHeap<Reverse<(Instant, JobId)>>,
+    /// Wakes who waits for the first of them, when another one is the first.
+    pub timer: Arc<Notify>,
     /// Parts whose stage has yet to be noted in the store.
     pub dirty: Vec<(JobId, u32)>,
     /// Jobs in which somebody may have a turn.
     pub rolling: BTreeSet<JobId>,
+    /// Wakes who gives out the turns.
+    pub turn: Arc<Notify>,
     pub locks: Locks,
     /// Shortest pauses before a node is asked again.
     pub pauses: Pauses,
@@ -295,8 +299,10 @@ impl Live {
             requests: HashMap::new(),
             by_node: HashMap::new(),
             timers: BinaryHeap::new(),
+            timer: Arc::default(),
             dirty: Vec::new(),
             rolling: BTreeSet::new(),
+            turn: Arc::default(),
             locks: Locks::default(),
             pauses,
         }
@@ -312,10 +318,16 @@ impl Live {
             }
         }
         if job.roll.is_some() {
-            self.rolling.insert(id);
+            self.roll(id);
         }
         self.jobs.insert(id, job);
         self.schedule(id);
+    }
+
+    /// Somebody in this job may have a turn.
+    fn roll(&mut self, id: JobId) {
+        self.rolling.insert(id);
+        self.turn.notify_one();
     }
 
     /// Look at a job when the next of its parts is due.
@@ -324,6 +336,9 @@ impl Live {
         let Some(at) = job.wake(Instant::now(), AGAIN) else { return };
         if job.timer.is_none_or(|timer| at < timer) {
             job.timer = Some(at);
+            if self.timers.peek().is_none_or(|Reverse((first, _))| at < *first) {
+                self.timer.notify_one();
+            }
             self.timers.push(Reverse((at, id)));
         }
     }
@@ -583,7 +598,7 @@ impl Live {
         if part.stage == Stage::Settling && !part.done {
             part.stage = part.before;
             if part.stage == Stage::Held {
-                self.rolling.insert(id);
+                self.roll(id);
             }
         }
     }
@@ -609,7 +624,7 @@ impl Live {
         if job.open == 0 {
             self.finish(id, now_ms);
         } else if job.roll.is_some() {
-            self.rolling.insert(id);
+            self.roll(id);
         }
         if takes_locks {
             let (node, request, astray) = locked;

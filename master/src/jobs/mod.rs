@@ -176,12 +176,8 @@ struct Engine {
     operations: Arc<dyn Operations>,
     metrics: Arc<Metrics>,
     live: Mutex<Live>,
-    /// A timer may be due earlier than the task thinks.
-    timer: Notify,
     /// There are stages to note.
     dirty: Notify,
-    /// Somebody may have a turn.
-    turn: Notify,
     expressions: Semaphore,
 }
 
@@ -194,7 +190,9 @@ impl Engine {
     async fn load(&self) -> Result<(), StoreError> {
         let now = Instant::now();
         let now_ms = crate::now_ms();
-        for stored in rows::unfinished(&self.store).await? {
+        // A transaction: as of one moment, in which this master leads.
+        let unfinished = self.store.write(|c| Box::pin(rows::unfinished(c))).await?;
+        for stored in unfinished {
             let rows::StoredJob { job, type_digest, node_ms, parts } = stored;
             let until = |deadline_ms: i64| {
                 let left = u64::try_from(deadline_ms.saturating_sub(now_ms)).unwrap_or(0);
@@ -219,6 +217,8 @@ impl Engine {
                     (_, Some(_)) if asked => Some(after(now_ms, node_ms)),
                     (begun, Some(wait_ms)) => Some(after(begun.unwrap_or(job.created_ms), wait_ms)),
                     (Some(begun), None) => Some(after(begun, node_ms)),
+                    // It had no turn, and yet the node has it.
+                    (None, None) if roll.is_some() && asked => Some(after(now_ms, node_ms)),
                     (None, None) if roll.is_some() => None,
                     (None, None) => Some(after(job.created_ms, node_ms)),
                 }
@@ -266,8 +266,6 @@ impl Engine {
             };
             self.live().insert(live_job);
         }
-        // Where there was room when the last master ended.
-        self.turn.notify_one();
         Ok(())
     }
 
@@ -347,9 +345,7 @@ impl Jobs {
             nodes,
             operations,
             metrics: Arc::default(),
-            timer: Notify::new(),
             dirty: Notify::new(),
-            turn: Notify::new(),
             expressions: Semaphore::new(EXPRESSIONS),
         });
         engine.load().await?;

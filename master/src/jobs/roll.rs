@@ -39,12 +39,13 @@ enum Turn {
 
 /// Go on with what has room, until `shutdown`.
 pub(super) async fn run(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let turn = engine.live().turn.clone();
     loop {
         let waiting = !engine.live().rolling.is_empty();
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = engine.turn.notified() => {}
+            () = turn.notified() => {}
             () = tokio::time::sleep(AGAIN), if waiting => {}
         }
         let ids = std::mem::take(&mut engine.live().rolling);
@@ -69,7 +70,6 @@ impl Engine {
                     .write(move |c| Box::pin(async move { rows::release(c, id, &rows, now_ms).await }))
                     .await?;
                 self.live().release(id, &positions);
-                self.timer.notify_one();
             }
         }
         Ok(())
@@ -78,7 +78,10 @@ impl Engine {
 
 fn turn(job: &LiveJob) -> Turn {
     let Some(roll) = job.roll else { return Turn::Nothing };
-    let held = |position: &usize| job.parts[*position].stage == Stage::Held;
+    let held = |position: &usize| {
+        let part = &job.parts[*position];
+        part.stage == Stage::Held && !part.done
+    };
     let mut waiting = (0..job.parts.len()).filter(held).peekable();
     if waiting.peek().is_none() {
         return Turn::Nothing;

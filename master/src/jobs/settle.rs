@@ -99,9 +99,6 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                     let _ = reply.send(Err(StoreError::Closed));
                 }
             }
-            drop(live);
-            // What was held until it was refused its turn is held again.
-            engine.turn.notify_one();
             return;
         }
     };
@@ -131,9 +128,6 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                 engine.metrics.outcome(kind);
             }
         }
-    }
-    if !engine.live().rolling.is_empty() {
-        engine.turn.notify_one();
     }
     for place in others {
         adopt(engine, place).await;

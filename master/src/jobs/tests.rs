@@ -250,7 +250,7 @@ async fn a_master_that_was_killed_goes_on() {
     // Stages are noted a moment later.
     soon("the stages in the store", async {
         loop {
-            let accepted = rows::unfinished(&grid.store).await.unwrap()[0]
+            let accepted = grid.store.write(|c| Box::pin(rows::unfinished(c))).await.unwrap()[0]
                 .parts
                 .iter()
                 .filter(|part| part.stage == JobNodeState::Accepted)
@@ -394,6 +394,69 @@ async fn a_new_master_goes_on_with_the_batch_where_the_last_one_was() {
         grid.succeed(name).await.unwrap();
     }
     assert_eq!(grid.finished(id).await.outcomes, [(OutcomeKind::Succeeded, 3)].into());
+}
+
+#[tokio::test]
+async fn a_cancelled_batch_of_which_some_is_stored_ends_after_a_restart() {
+    let mut grid = Grid::new(&["n1", "n2", "n3"]).await;
+    grid.offline("n1");
+    let id = grid.jobs.create(in_batches(1, Some(2)), "ann").await.unwrap().job.id;
+    // The master dies between the two transactions that end n2 and n3.
+    let row = outcome_row(id, 1, &Outcome::Cancelled { started: false });
+    grid.store
+        .write::<_, StoreError, _>(move |c| {
+            Box::pin(async move {
+                rows::request_cancel(c, id).await?;
+                rows::insert_outcomes(c, &[row], 1).await
+            })
+        })
+        .await
+        .unwrap();
+    grid.restart().await;
+    let outcomes = grid.finished(id).await.outcomes;
+    assert_eq!(outcomes.values().sum::<u32>(), 3, "{outcomes:?}");
+}
+
+/// As it is committed.
+fn outcome_row(job: JobId, position: u32, outcome: &Outcome) -> rows::OutcomeRow {
+    rows::OutcomeRow {
+        job,
+        position,
+        kind: outcome.kind(),
+        started_ms: None,
+        plugin_digest: None,
+        stats_json: None,
+        outcome_json: serde_json::to_string(outcome).unwrap(),
+        trace_json: "[]".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_goes_on_from_an_outcome_that_only_the_store_knew() {
+    let grid = Grid::new(&["n1", "n2"]).await;
+    let id = grid.jobs.create(in_batches(1, None), "ann").await.unwrap().job.id;
+    let turn = async |name: &'static str| {
+        let runs = || grid.fleet.runs(grid.id(name));
+        soon("its turn", async {
+            while runs().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    };
+    turn("n1").await;
+    // Committed, and reported as failed: the node sends its result once more.
+    let row = outcome_row(id, 0, &success().outcome);
+    grid.store
+        .write::<_, StoreError, _>(move |c| {
+            Box::pin(async move { rows::insert_outcomes(c, &[row], 1).await })
+        })
+        .await
+        .unwrap();
+    grid.succeed("n1").await.unwrap();
+    turn("n2").await;
+    grid.succeed("n2").await.unwrap();
+    grid.finished(id).await;
 }
 
 #[tokio::test]

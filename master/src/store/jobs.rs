@@ -391,10 +391,9 @@ pub async fn page(
 }
 
 /// All unfinished jobs with their nodes.
-pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
-    let rows = sql::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id")
-        .fetch_all(store.readers())
-        .await?;
+pub async fn unfinished(c: &mut Connection) -> Result<Vec<StoredJob>> {
+    let rows =
+        sql::query("SELECT * FROM jobs WHERE finished_ms IS NULL ORDER BY id").fetch_all(&mut *c).await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in &rows {
         let job = job(row)?;
@@ -405,7 +404,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<StoredJob>> {
              ON o.job_id = n.job_id AND o.position = n.position WHERE n.job_id = $1 ORDER BY n.position",
         )
         .bind(job.id.to_string())
-        .fetch_all(store.readers())
+        .fetch_all(&mut *c)
         .await?
         .iter()
         .map(|row| {
