@@ -6,6 +6,7 @@ mod events;
 mod nodes;
 pub mod plugin;
 pub mod plugins;
+pub mod rules;
 pub mod schedule;
 
 pub use access::{Roles, Tokens, Users};
@@ -147,6 +148,9 @@ pub enum Command {
     /// Run operations by the clock.
     #[command(subcommand, arg_required_else_help = true)]
     Schedule(schedule::Schedule),
+    /// Do something whenever something happens.
+    #[command(subcommand, arg_required_else_help = true)]
+    Rules(rules::Rules),
     /// Say who may use the grid. Each user has a role, and tokens.
     #[command(subcommand, arg_required_else_help = true)]
     Users(Users),

@@ -17,6 +17,7 @@ use crate::{
     fleet::Fleet,
     front::Services,
     jobs::Jobs,
+    rules::Rules,
     run::RunError,
     schedules::Schedules,
     session::Sessions,
@@ -73,6 +74,7 @@ impl Leading {
         };
         let events = EventLog::new(store.clone(), config.retention.clone(), shutdown.clone());
         let schedules = Schedules::open(store.clone(), jobs.clone()).await?;
+        let rules = Rules::open(store.clone(), events.clone(), jobs.clone()).await?;
         let tasks = TaskTracker::new();
         let sessions = Sessions {
             config: config.clone(),
@@ -94,6 +96,7 @@ impl Leading {
             bundles: bundles.clone(),
             events: events.clone(),
             schedules: schedules.clone(),
+            rules: rules.clone(),
         };
         let services = Services {
             epoch,
@@ -110,6 +113,7 @@ impl Leading {
             tokio::spawn(bundles.drive(shutdown.clone())),
             tokio::spawn(events.tend()),
             tokio::spawn(schedules.drive(shutdown.clone())),
+            tokio::spawn(rules.drive(shutdown.clone())),
         ];
         guard.disarm();
         Ok(Leading {

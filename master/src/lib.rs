@@ -6,6 +6,7 @@
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * [`rules`]: what is done when something happens.
 //! * [`schedules`]: operations that run by the clock.
 //! * [`events`]: the log of what happens on the grid.
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
@@ -27,6 +28,7 @@ pub mod events;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;
+pub mod rules;
 pub mod schedules;
 pub mod session;
 pub mod setup;

@@ -12,6 +12,7 @@ mod ops;
 mod plugins;
 mod reference;
 mod roles;
+mod rules;
 mod run;
 mod schedule;
 mod shell;
@@ -83,6 +84,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Plugins(plugins) => Box::pin(plugins::run(context, plugins)).await,
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
         Command::Events(events) => events::run(context, events).await,
+        Command::Rules(rules) => Box::pin(rules::run(context, rules)).await,
         Command::Schedule(schedule) => Box::pin(schedule::run(context, schedule)).await,
         Command::Users(users) => users::run(context, users).await,
         Command::Roles(roles) => Box::pin(roles::run(context, roles)).await,

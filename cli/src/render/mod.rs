@@ -15,6 +15,7 @@ pub mod operation;
 pub mod outcome;
 pub mod plugins;
 pub mod results;
+pub mod rules;
 pub mod scalar;
 pub mod schedule;
 pub mod table;

@@ -35,6 +35,7 @@
 pub mod access;
 pub mod bundles;
 pub mod events;
+pub mod rules;
 pub mod schedules;
 
 use crate::ids::{

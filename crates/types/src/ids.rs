@@ -169,6 +169,13 @@ name! {
 }
 
 name! {
+    /// The name of a rule, such as `page-on-failure`.
+    RuleName, "name of a rule",
+    "expected a-z, 0-9 and single `-`, beginning with a letter, 63 characters at most",
+    is_kebab
+}
+
+name! {
     /// The name of a plugin: one kebab-case word of WIT, such as `zfs`.
     PluginName, "plugin name",
     "expected a-z, 0-9 and single `-`, beginning with a letter, 63 characters at most",

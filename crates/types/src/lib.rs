@@ -16,6 +16,6 @@ pub mod trace;
 
 pub use ids::{
     DeploymentId, Digest, Fingerprint, IdError, JobId, MasterId, NodeId, NodeName, OperationName, PluginName,
-    RequestId, RoleName, ScheduleName, UserName,
+    RequestId, RoleName, RuleName, ScheduleName, UserName,
 };
 pub use outcome::{Denial, Effect, Outcome, OutcomeKind, Refusal, TrapReason};

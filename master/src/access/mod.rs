@@ -187,8 +187,8 @@ impl Role {
 pub fn built_in_rules(role: api::Role) -> Vec<RoleRule> {
     use Permission::{
         AuditRead, EventsRead, JobsRead, JoinTokensManage, MetricsRead, NodesAdmit, NodesRead, NodesWrite,
-        OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, SchedulesRead,
-        TokensManage, UsersManage,
+        OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, RulesManage,
+        SchedulesRead, TokensManage, UsersManage,
     };
     let of = |permissions: &[Permission]| RoleRule {
         permissions: permissions.iter().copied().collect(),
@@ -213,6 +213,7 @@ pub fn built_in_rules(role: api::Role) -> Vec<RoleRule> {
             TokensManage,
             UsersManage,
             RolesManage,
+            RulesManage,
             AuditRead,
         ]));
     }

@@ -54,8 +54,8 @@ pub enum Rule {
 pub const RULES: &[(Method, &str, Rule)] = {
     use Permission::{
         AuditRead, EventsRead, JobsRead, JoinTokensManage, MetricsRead, NodesAdmit, NodesRead, NodesWrite,
-        OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, SchedulesRead,
-        TokensManage, UsersManage,
+        OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, RulesManage,
+        SchedulesRead, TokensManage, UsersManage,
     };
     use Rule::{Needs, OnNodes, Open, Runs, Token};
     &[
@@ -129,6 +129,14 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::PUT, "/api/v1/roles/{name}", Needs(RolesManage)),
         (Method::DELETE, "/api/v1/roles/{name}", Needs(RolesManage)),
         (Method::POST, "/api/v1/roles/{name}/check", Needs(RolesManage)),
+        (Method::GET, "/api/v1/rules", Needs(RulesManage)),
+        (Method::POST, "/api/v1/rules", Needs(RulesManage)),
+        (Method::POST, "/api/v1/rules/try", Needs(RulesManage)),
+        (Method::GET, "/api/v1/rules/{name}", Needs(RulesManage)),
+        (Method::DELETE, "/api/v1/rules/{name}", Needs(RulesManage)),
+        (Method::POST, "/api/v1/rules/{name}/pause", Needs(RulesManage)),
+        (Method::POST, "/api/v1/rules/{name}/resume", Needs(RulesManage)),
+        (Method::GET, "/api/v1/rules/{name}/firings", Needs(RulesManage)),
         (Method::GET, "/api/v1/audit", Needs(AuditRead)),
         (Method::GET, "/api/v1/audit/verify", Needs(AuditRead)),
     ]

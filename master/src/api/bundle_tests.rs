@@ -27,6 +27,7 @@ impl Api {
     async fn new() -> Self {
         let rig = Rig::start().await;
         let grid = Grid::new(&[]).await;
+        let events = EventLog::new(rig.store.clone(), Default::default(), rig.shutdown.clone());
         let context = Context {
             config: rig.config.clone(),
             store: rig.store.clone(),
@@ -34,7 +35,8 @@ impl Api {
             catalog: rig.catalog.clone(),
             jobs: grid.jobs.clone(),
             bundles: rig.bundles.clone(),
-            events: EventLog::new(rig.store.clone(), Default::default(), rig.shutdown.clone()),
+            rules: Rules::open(rig.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
+            events,
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
         };
         let token = async |role: Role| {

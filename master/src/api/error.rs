@@ -1,8 +1,8 @@
 //! Errors of the API: stable codes, listed in `docs/errors.md`.
 
 use crate::{
-    access::AccessError, fleet::FleetError, jobs::JobError, schedules::ScheduleError, store::StoreError,
-    targets::TargetError,
+    access::AccessError, fleet::FleetError, jobs::JobError, rules::RuleError, schedules::ScheduleError,
+    store::StoreError, targets::TargetError,
 };
 use axum::{
     Json,
@@ -86,6 +86,10 @@ codes! {
     JobFinished = "job_finished", CONFLICT;
     TooManyJobs = "too_many_jobs", TOO_MANY_REQUESTS;
     UnknownSchedule = "unknown_schedule", NOT_FOUND;
+    /// No rule of that name.
+    UnknownRule = "unknown_rule", NOT_FOUND;
+    /// A rule whose condition, action or numbers can't be right.
+    BadRule = "bad_rule", BAD_REQUEST;
     /// Times or numbers of a schedule that can't be right.
     BadSchedule = "bad_schedule", BAD_REQUEST;
     /// As many jobs of the schedule run as may.
@@ -235,6 +239,20 @@ impl From<ScheduleError> for Error {
             }
             ScheduleError::Job(error) => error.into(),
             ScheduleError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Self {
+        let message = error.to_string();
+        match error {
+            RuleError::Unknown(_) => Error::new(Code::UnknownRule, message),
+            RuleError::Taken(_) => Error::new(Code::NameTaken, message)
+                .hint("give it another name, or delete the one that is there"),
+            RuleError::Bad(_) => Error::new(Code::BadRule, message),
+            RuleError::Job(error) => error.into(),
+            RuleError::Store(error) => error.into(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod plugins;
 #[cfg(test)]
 mod role_tests;
 mod roles;
+mod rules;
 #[cfg(test)]
 mod schedule_tests;
 mod schedules;
@@ -37,7 +38,7 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    schedules::Schedules, store::Store,
+    rules::Rules, schedules::Schedules, store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -70,6 +71,7 @@ pub struct Context {
     pub bundles: Bundles,
     pub events: EventLog,
     pub schedules: Schedules,
+    pub rules: Rules,
 }
 
 /// What the routes share.
@@ -155,6 +157,12 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(schedules::run))
         .routes(routes!(schedules::runs))
         .routes(routes!(schedules::next))
+        .routes(routes!(rules::list, rules::create))
+        .routes(routes!(rules::try_on))
+        .routes(routes!(rules::show, rules::delete))
+        .routes(routes!(rules::pause))
+        .routes(routes!(rules::resume))
+        .routes(routes!(rules::firings))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(users::list, users::create))

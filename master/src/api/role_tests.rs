@@ -81,6 +81,14 @@ const LEAST: &[(&str, &str, Option<Level>)] = {
         ("PUT", "/api/v1/roles/{name}", Some(Admin)),
         ("DELETE", "/api/v1/roles/{name}", Some(Admin)),
         ("POST", "/api/v1/roles/{name}/check", Some(Admin)),
+        ("GET", "/api/v1/rules", Some(Admin)),
+        ("POST", "/api/v1/rules", Some(Admin)),
+        ("POST", "/api/v1/rules/try", Some(Admin)),
+        ("GET", "/api/v1/rules/{name}", Some(Admin)),
+        ("DELETE", "/api/v1/rules/{name}", Some(Admin)),
+        ("POST", "/api/v1/rules/{name}/pause", Some(Admin)),
+        ("POST", "/api/v1/rules/{name}/resume", Some(Admin)),
+        ("GET", "/api/v1/rules/{name}/firings", Some(Admin)),
     ]
 };
 

@@ -86,6 +86,7 @@ impl Api {
 }
 
 async fn context(rig: &Rig, grid: &Grid) -> Context {
+    let events = EventLog::new(grid.store.clone(), Default::default(), rig.shutdown.clone());
     Context {
         config: rig.config.clone(),
         // One log for all of it.
@@ -94,7 +95,8 @@ async fn context(rig: &Rig, grid: &Grid) -> Context {
         catalog: rig.catalog.clone(),
         jobs: grid.jobs.clone(),
         bundles: rig.bundles.clone(),
-        events: EventLog::new(grid.store.clone(), Default::default(), rig.shutdown.clone()),
+        rules: Rules::open(grid.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
+        events,
         schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
     }
 }

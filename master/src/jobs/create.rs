@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// Whether this job could be made: its operation, and how long each node may take.
-    fn check(&self, new: &NewJob) -> Result<(Arc<OperationInfo>, u64), JobError> {
+    pub(super) fn check(&self, new: &NewJob) -> Result<(Arc<OperationInfo>, u64), JobError> {
         let operation = self.operation(&new.operation)?;
         if operation.operation.planned {
             return Err(JobError::Planned { name: new.operation.clone() });

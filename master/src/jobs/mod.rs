@@ -157,6 +157,8 @@ impl Options {
     }
 }
 
+/// How often to see whether a node knows an operation by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Expressions of targets evaluated at once.
 const EXPRESSIONS: usize = 2;
 /// Nodes of which the reply to a waiting caller tells the outcomes.
@@ -171,6 +173,7 @@ fn own_times(job: &Job) -> bool {
 
 struct Engine {
     options: Options,
+    started: Instant,
     store: Store,
     nodes: Arc<dyn Nodes>,
     operations: Arc<dyn Operations>,
@@ -341,6 +344,7 @@ impl Jobs {
         let engine = Arc::new(Engine {
             live: Mutex::new(Live::new(nodes.clone(), settle, options.pauses)),
             options,
+            started: Instant::now(),
             store,
             nodes,
             operations,
@@ -419,11 +423,17 @@ impl Jobs {
         self.engine.create(JobId::new(), new, actor, Some(permit)).await
     }
 
-    /// Make a job whose id was chosen before, so that it is made once whoever tries again.
+    /// Make a job whose id was chosen before, so that it is made once whoever tries again. Nobody stands
+    /// by to try again when the nodes are back after a restart of the master: it waits for one that knows
+    /// the operation.
     ///
     /// # Errors
     /// As [`Jobs::create`]; also if there is a job of that id.
     pub async fn create_as(&self, id: JobId, new: NewJob, actor: &str) -> Result<Created, JobError> {
+        let back = self.engine.started + self.engine.options.reconnect;
+        while Instant::now() < back && self.engine.operation(&new.operation).is_err() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         self.engine.create(id, new, actor, None).await
     }
 
@@ -433,6 +443,14 @@ impl Jobs {
     /// As [`Jobs::create`].
     pub async fn check(&self, new: &NewJob) -> Result<(), JobError> {
         self.engine.check_all(new).await
+    }
+
+    /// The same whatever the target.
+    ///
+    /// # Errors
+    /// If its operation or arguments are no good.
+    pub fn check_but_target(&self, new: &NewJob) -> Result<(), JobError> {
+        self.engine.check(new).map(drop)
     }
 
     /// Make a job and wait for its end, as [`Jobs::wait`].

@@ -81,6 +81,8 @@ const TABLES: &[&str] = &[
     "events",
     "schedules",
     "schedule_runs",
+    "rules",
+    "rule_firings",
     "leader",
 ];
 /// Values bound in one statement at most; PostgreSQL takes 65,535.

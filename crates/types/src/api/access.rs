@@ -104,6 +104,8 @@ permissions! {
     UsersManage = "users.manage", false;
     /// Set and remove roles. Whoever has it can become anybody.
     RolesManage = "roles.manage", false;
+    /// Make, pause and remove rules that act on events, and see them.
+    RulesManage = "rules.manage", false;
     /// Read and verify the audit log.
     AuditRead = "audit.read", false;
 }
