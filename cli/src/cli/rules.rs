@@ -25,7 +25,7 @@ pub enum Rules {
     /// Tell which events of the past a condition fits; nothing is done.
     #[command(
         name = "try",
-        after_help = "Examples:\n  windlass rules try 'job.finished' --when 'event.data.outcomes.failed > 0'"
+        after_help = "Examples:\n  windlass rules try 'job.finished' --when 'has(event.data.outcomes.failed)'"
     )]
     Try {
         #[command(flatten)]
@@ -86,7 +86,7 @@ pub struct Condition {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  windlass rules add page job.finished --when 'event.data.outcomes.failed > 0' --webhook https://pager.example/hook
+  windlass rules add page job.finished --when 'has(event.data.outcomes.failed)' --webhook https://pager.example/hook
   windlass rules add look node.connected --run-there monitor.system.read
   windlass rules add reread plugin.installed --run zfs.pool.list --label tier=hot --most 1 --per 10m")]
 pub struct Add {

@@ -22,7 +22,7 @@ pub struct NewRule {
     /// Kind of event; `*` stands for any text, as in `node.*`.
     pub kind: String,
     /// CEL over `event` (`seq`, `time_ms`, `kind`, `node`, `node_name`, `subject`, `data`), such as
-    /// `event.data.outcomes.failed > 0`. All events of the kind unless told.
+    /// `has(event.data.outcomes.failed)`. All events of the kind unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
     pub then: Then,
