@@ -1,5 +1,7 @@
 //! The control plane: `windlass-master`.
 
+mod watchdog;
+
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{
@@ -266,6 +268,7 @@ async fn run(run: &Run) -> anyhow::Result<()> {
             shutdown.cancel();
         }
     });
+    watchdog::start();
     let listen = config.listen.clone();
     run_with(config, listeners, shutdown, move || {
         tracing::info!(api = %listen.api, node = %listen.node, enroll = %listen.enroll, ca = %fingerprint, "ready");
@@ -285,6 +288,10 @@ fn log(format: Output) -> anyhow::Result<()> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
+        // The journal of systemd has its own time stamps, and no colours.
+        Output::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            builder.without_time().with_ansi(false).init();
+        }
         Output::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         Output::Json => builder.json().init(),
     }
