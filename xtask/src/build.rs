@@ -17,6 +17,12 @@ const REST: &[&str] = &["--package", "windlass-master", "--package", "windlass"]
 
 /// Programs and bundles, ready to run.
 pub fn all(release: bool) -> Result<()> {
+    programs(release)?;
+    bundles()
+}
+
+/// Programs without bundles.
+pub fn programs(release: bool) -> Result<()> {
     let more: &[&str] = if release { &["--release"] } else { &[] };
     groups(&[AGENT, COMPILER, REST], more)
 }
@@ -25,14 +31,19 @@ pub fn all(release: bool) -> Result<()> {
 /// features, and with programs of their own: another set beside those would cost minutes. That the
 /// command line comes without a compiler is checked by the list of what it depends on.
 pub fn for_tests() -> Result<()> {
-    groups(&[AGENT, &["--workspace", "--exclude", "windlass-host"]], &["--tests"])
+    groups(&[AGENT, &["--workspace", "--exclude", "windlass-host"]], &["--tests"])?;
+    bundles()
 }
 
 fn groups(groups: &[&[&str]], more: &[&str]) -> Result<()> {
-    setup::wasm_target()?;
     for packages in groups {
         let mut command = cargo(&["build", "--quiet", "--bins"]);
         run(command.args(*packages).args(more))?;
     }
+    Ok(())
+}
+
+fn bundles() -> Result<()> {
+    setup::wasm_target()?;
     plugins::build(&root(), &mut std::io::stderr()).map(drop)
 }

@@ -7,6 +7,7 @@ mod build;
 mod dev;
 mod exec;
 mod fuzz;
+mod package;
 mod plugins;
 mod salt;
 mod setup;
@@ -39,6 +40,7 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    Package(package::Arguments),
     /// Build all plugins and pack them into `target/bundles`.
     Plugins,
 }
@@ -60,6 +62,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Bench(bench) => bench::run(bench),
         Command::Fuzz(fuzz) => fuzz::run(fuzz),
         Command::Build { release } => build::all(*release),
+        Command::Package(package) => package::run(package),
         Command::Plugins => {
             setup::wasm_target()?;
             plugins::build(&exec::root(), &mut io::stdout()).map(drop)

@@ -36,35 +36,46 @@ pub fn wasm_target() -> Result<()> {
 
 /// What the tests need on top: Debian packages and the test runner.
 pub fn for_tests() -> Result<()> {
-    let programs = PROGRAMS.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package);
     let mut missing: Vec<&str> =
-        programs.chain(OTHERS.into_iter().filter(|package| !is_installed(package))).collect();
+        lacking(&PROGRAMS).chain(OTHERS.into_iter().filter(|package| !is_installed(package))).collect();
     // Debian's Python comes without what makes environments; one from elsewhere has it.
     if exec::output("python3", &["-c", "import ensurepip, venv"]).is_none() {
         missing.push("python3-venv");
     }
-    if !missing.is_empty() {
-        if !exists("apt-get") || !is_root() {
-            bail!(
-                "the tests need the packages {}: install them, or run this as root on Debian",
-                missing.join(", ")
-            );
-        }
-        step("update the package lists", Command::new("apt-get").args(["-qq", "update"]))?;
-        step(
-            "install what the tests need",
-            Command::new("apt-get")
-                .args(["-qq", "install", "--yes", "--no-install-recommends"])
-                .args(&missing)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-        )?;
-    }
+    install("the tests", &missing)?;
     for tool in ["cargo-nextest", "cargo-deny"] {
         if !exists(tool) {
             step(&format!("install {tool}"), &mut cargo(&["install", "--quiet", "--locked", tool]))?;
         }
     }
     Ok(())
+}
+
+/// What packages are made with.
+pub fn for_packages() -> Result<()> {
+    install("packages", &lacking(&[("dpkg-shlibdeps", "dpkg-dev")]).collect::<Vec<_>>())
+}
+
+/// Packages of programs that are not there.
+fn lacking<'a>(programs: &'a [(&str, &'a str)]) -> impl Iterator<Item = &'a str> {
+    programs.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package)
+}
+
+fn install(who: &str, packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !exists("apt-get") || !is_root() {
+        bail!("{who} need the packages {}: install them, or run this as root on Debian", packages.join(", "));
+    }
+    step("update the package lists", Command::new("apt-get").args(["-qq", "update"]))?;
+    step(
+        &format!("install what {who} need"),
+        Command::new("apt-get")
+            .args(["-qq", "install", "--yes", "--no-install-recommends"])
+            .args(packages)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
 }
 
 /// Whether Debian's package manager has installed a package.
