@@ -42,6 +42,16 @@ impl Binaries {
         Ok(binaries)
     }
 
+    /// Folder of the programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Folder of the bundles.
+    pub fn bundles(&self) -> &Path {
+        &self.bundles
+    }
+
     /// Path of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)

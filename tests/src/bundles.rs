@@ -1,6 +1,6 @@
-//! Signed bundles, made of the test plugins: other versions of them, with other manifests.
+//! Signed bundles, made of what was built: as they are, or as other versions with other manifests.
 
-use crate::Binaries;
+use crate::{Binaries, Output};
 use anyhow::{Context as _, Result};
 use std::{
     path::{Path, PathBuf},
@@ -58,6 +58,32 @@ impl Signer {
         std::fs::write(&path, package.to_bytes()).with_context(|| path.display().to_string())?;
         Ok(path)
     }
+}
+
+/// What an operator does with a plugin that has been built: sign it, push it, approve what it asks for, deploy
+/// it. `windlass` runs the command line.
+///
+/// # Errors
+/// If it is not built, or a step fails.
+pub fn roll_out(
+    plugin: &str,
+    binaries: &Binaries,
+    signer: &Signer,
+    dir: &Path,
+    windlass: impl Fn(&[&str]) -> Output,
+) -> Result<()> {
+    let bundle = Bundle::read_dir(&binaries.bundle(plugin)?)?;
+    let name = format!("{plugin}@{}", bundle.manifest.version);
+    let package = signer.package(bundle, dir)?;
+    let package = package.to_str().context("the path of a package is text")?;
+    for arguments in [
+        ["plugins", "push", package].as_slice(),
+        &["plugins", "deploy", &name, "--approve", "--yes", "--canary", "0", "--soak", "0s"],
+    ] {
+        let Output { code, stdout, stderr } = windlass(arguments);
+        anyhow::ensure!(code == 0, "`windlass {}`:\n{stdout}{stderr}", arguments.join(" "));
+    }
+    Ok(())
 }
 
 /// A plugin that has been built, under another version and with changes to its manifest: each a text

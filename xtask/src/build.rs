@@ -14,6 +14,8 @@ use anyhow::Result;
 const AGENT: &[&str] = &["--package", "windlass-host"];
 const COMPILER: &[&str] = &["--package", "windlass-compile"];
 const REST: &[&str] = &["--package", "windlass-master", "--package", "windlass"];
+/// What watches over a lab.
+const KEEPER: &[&str] = &["--package", "windlass-tests"];
 
 /// Programs and bundles, ready to run.
 pub fn all(release: bool) -> Result<()> {
@@ -25,6 +27,12 @@ pub fn all(release: bool) -> Result<()> {
 pub fn programs(release: bool) -> Result<()> {
     let more: &[&str] = if release { &["--release"] } else { &[] };
     groups(&[AGENT, COMPILER, REST], more)
+}
+
+/// What a lab is made of.
+pub fn for_lab() -> Result<()> {
+    groups(&[AGENT, COMPILER, REST, KEEPER], &[])?;
+    bundles()
 }
 
 /// The same, and the tests. They are built in two groups anyway, all but the agent with each other's

@@ -8,8 +8,10 @@ use std::{
     sync::mpsc,
     time::Instant,
 };
-use windlass_bundle::Bundle;
-use windlass_tests::{Binaries, Grid, GridOptions, bundles::Signer};
+use windlass_tests::{
+    Binaries, Grid, GridOptions,
+    bundles::{Signer, roll_out},
+};
 
 /// Ports that are used when they are free, since people remember them.
 const USUAL_PORTS: [u16; 3] = [7400, 7401, 7402];
@@ -60,7 +62,7 @@ pub fn run(dev: &Dev) -> Result<()> {
 
     let start = Instant::now();
     for plugin in PLUGINS {
-        roll_out(&grid, &signer, plugin, dir.path())?;
+        roll_out(plugin, grid.binaries(), &signer, dir.path(), |args| grid.windlass(args))?;
     }
     eprintln!("{} signed and rolled out in {:.1} s\n", PLUGINS.join(" and "), start.elapsed().as_secs_f32());
 
@@ -76,24 +78,6 @@ pub fn run(dev: &Dev) -> Result<()> {
     print(&explanation(&grid, dir.path()));
     stopped.recv().context("waiting for Ctrl-C")?;
     eprintln!("\nending the grid");
-    Ok(())
-}
-
-/// What an operator does with a bundle: push it, approve what it asks for, deploy it.
-fn roll_out(grid: &Grid, signer: &Signer, plugin: &str, dir: &Path) -> Result<()> {
-    let bundle = Bundle::read_dir(&grid.binaries().bundle(plugin)?)?;
-    let name = format!("{plugin}@{}", bundle.manifest.version);
-    let package = signer.package(bundle, dir)?;
-    let package = package.to_str().context("the path of a package is text")?;
-    for arguments in [
-        ["plugins", "push", package].as_slice(),
-        &["plugins", "deploy", &name, "--approve", "--yes", "--canary", "0", "--soak", "0s"],
-    ] {
-        let output = grid.windlass(arguments);
-        if output.code != 0 {
-            bail!("`windlass {}`:\n{}{}", arguments.join(" "), output.stdout, output.stderr);
-        }
-    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod build;
 mod dev;
 mod exec;
 mod fuzz;
+mod lab;
 mod package;
 mod plugins;
 mod salt;
@@ -41,6 +42,7 @@ enum Command {
         release: bool,
     },
     Package(package::Arguments),
+    Lab(lab::Arguments),
     /// Build all plugins and pack them into `target/bundles`.
     Plugins,
 }
@@ -63,6 +65,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Fuzz(fuzz) => fuzz::run(fuzz),
         Command::Build { release } => build::all(*release),
         Command::Package(package) => package::run(package),
+        Command::Lab(lab) => lab::run(lab),
         Command::Plugins => {
             setup::wasm_target()?;
             plugins::build(&exec::root(), &mut io::stdout()).map(drop)

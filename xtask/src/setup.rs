@@ -3,6 +3,7 @@
 use crate::exec::{self, cargo, exists, step};
 use anyhow::{Result, bail};
 use std::process::Command;
+use windlass_tests::lab::{self, needs::PROGRAMS as LAB};
 
 /// Programs the tests need, with the Debian package that brings each.
 const PROGRAMS: [(&str, &str); 7] = [
@@ -42,13 +43,22 @@ pub fn for_tests() -> Result<()> {
     if exec::output("python3", &["-c", "import ensurepip, venv"]).is_none() {
         missing.push("python3-venv");
     }
+    missing.extend(lacking(&LAB));
     install("the tests", &missing)?;
+    // Here rather than within a test, which has little time; and told before everything is built.
+    lab::needs::check()?;
+    lab::image::get()?;
     for tool in ["cargo-nextest", "cargo-deny"] {
         if !exists(tool) {
             step(&format!("install {tool}"), &mut cargo(&["install", "--quiet", "--locked", tool]))?;
         }
     }
     Ok(())
+}
+
+/// What a lab needs. The rest is in its image.
+pub fn for_lab() -> Result<()> {
+    install("labs", &lacking(&LAB).collect::<Vec<_>>())
 }
 
 /// What packages are made with.
