@@ -1,6 +1,6 @@
 //! Man pages of the daemons: what they say of themselves, with the commands of each.
 
-use crate::{Result, run, tree::write_gz};
+use crate::{Result, run, tree::write};
 use std::{fmt::Write as _, path::Path, process::Command};
 
 /// Of a program with commands, which are those in its help.
@@ -17,7 +17,7 @@ pub(crate) fn page(programs: &Path, name: &str, root: &Path) -> Result<()> {
         let help = run(Command::new(&program).args([command, "--help"]))?;
         section(&mut text, &format!("{name} {command}").to_uppercase(), &help);
     }
-    write_gz(&root.join(format!("usr/share/man/man1/{name}.1.gz")), text.as_bytes())
+    write(&root.join(format!("usr/share/man/man1/{name}.1")), text.as_bytes())
 }
 
 /// Of the compiler, which nobody starts by hand.
@@ -29,7 +29,7 @@ pub(crate) fn of_compiler(root: &Path) -> Result<()> {
         "Started by windlass-host(1), which gives it one component on standard input and takes machine code from\n\
          its standard output. It gives up its rights before it reads the first byte. It takes no arguments.",
     );
-    write_gz(&root.join("usr/share/man/man1/windlass-compile.1.gz"), text.as_bytes())
+    write(&root.join("usr/share/man/man1/windlass-compile.1"), text.as_bytes())
 }
 
 /// Title and name: man-pages(7).

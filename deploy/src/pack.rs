@@ -44,7 +44,16 @@ impl Pack<'_> {
     pub fn all(&self, dir: &Path) -> Result<Vec<PathBuf>> {
         std::fs::create_dir_all(dir).map_err(file("make", dir))?;
         let architecture = run(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned();
-        PACKAGES.iter().map(|(name, programs)| self.one(name, programs, &architecture, dir)).collect()
+        std::thread::scope(|scope| {
+            let threads = PACKAGES.map(|(name, programs)| {
+                let architecture = &architecture;
+                scope.spawn(move || self.one(name, programs, architecture, dir))
+            });
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
     }
 
     fn one(&self, name: &str, programs: &[&str], architecture: &str, dir: &Path) -> Result<PathBuf> {

@@ -34,7 +34,7 @@ pub(crate) fn lay_out(pack: &Pack<'_>, name: &str, programs: &[&str], root: &Pat
         pack.version,
         date.trim()
     );
-    write_gz(&doc.join("changelog.gz"), changelog.as_bytes())?;
+    write(&doc.join("changelog"), changelog.as_bytes())?;
     match name {
         "windlass-host" => {
             service(name, root)?;
@@ -44,7 +44,7 @@ pub(crate) fn lay_out(pack: &Pack<'_>, name: &str, programs: &[&str], root: &Pat
             copy(&pack.docs.join("host-configuration.md"), &doc.join("host-configuration.md"), 0o644)?;
             make_dir(&root.join("etc/windlass"))?;
             manual::page(&root.join("usr/bin"), name, root)?;
-            manual::of_compiler(root)
+            manual::of_compiler(root)?;
         }
         "windlass-master" => {
             service(name, root)?;
@@ -52,10 +52,14 @@ pub(crate) fn lay_out(pack: &Pack<'_>, name: &str, programs: &[&str], root: &Pat
             let overrides = root.join("usr/share/lintian/overrides").join(name);
             copy(&here.join("debian").join(name).join("lintian-overrides"), &overrides, 0o644)?;
             copy(&pack.docs.join("operations.md"), &doc.join("operations.md"), 0o644)?;
-            manual::page(&root.join("usr/bin"), name, root)
+            manual::page(&root.join("usr/bin"), name, root)?;
         }
-        _ => command_line(root),
+        _ => command_line(root)?,
     }
+    let mut texts = files(&root.join("usr/share/man"))?;
+    texts.push(doc.join("changelog"));
+    // Without name and time: the same text gives the same bytes.
+    run(Command::new("gzip").args(["-9", "--no-name"]).args(texts)).map(drop)
 }
 
 fn service(name: &str, root: &Path) -> Result<()> {
@@ -76,30 +80,19 @@ fn command_line(root: &Path) -> Result<()> {
     }
     let man = root.join("usr/share/man/man1");
     make_dir(&man)?;
-    run(Command::new(&program).arg("man").arg(&man))?;
-    for entry in std::fs::read_dir(&man).map_err(file("read", &man))?.flatten() {
-        let page = entry.path();
-        let text = std::fs::read(&page).map_err(file("read", &page))?;
-        std::fs::remove_file(&page).map_err(file("remove", &page))?;
-        write_gz(&page.with_extension("1.gz"), &text)?;
-    }
-    Ok(())
+    run(Command::new(&program).arg("man").arg(&man)).map(drop)
 }
 
 /// Write `DEBIAN`: the control file with its placeholders filled, scripts, conffiles and checksums.
 pub(crate) fn control(name: &str, root: &Path, values: &[(&str, &str)]) -> Result<()> {
     let from = Path::new(HERE).join("debian").join(name);
     let to = root.join("DEBIAN");
-    let mut sums = String::new();
+    let files = files(root)?;
+    let inside: Vec<&Path> = files.iter().filter_map(|path| path.strip_prefix(root).ok()).collect();
+    let sums = run(Command::new("md5sum").current_dir(root).args(&inside))?;
     let mut conffiles = String::new();
-    for path in files(root)? {
-        let inside = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        let output = run(Command::new("md5sum").arg("--binary").arg(&path))?;
-        let sum = output.split(' ').next().unwrap_or_default();
-        let _ = writeln!(sums, "{sum}  {inside}");
-        if inside.starts_with("etc/") {
-            let _ = writeln!(conffiles, "/{inside}");
-        }
+    for path in inside.iter().filter(|path| path.starts_with("etc")) {
+        let _ = writeln!(conffiles, "/{}", path.display());
     }
     write(&to.join("md5sums"), sums.as_bytes())?;
     if !conffiles.is_empty() {
@@ -152,13 +145,6 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     std::fs::write(path, content).map_err(file("write", path))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
         .map_err(file("set the mode of", path))
-}
-
-pub(crate) fn write_gz(path: &Path, content: &[u8]) -> Result<()> {
-    let plain = path.with_extension("");
-    write(&plain, content)?;
-    // Without name and time: the same text gives the same bytes.
-    run(Command::new("gzip").args(["-9", "--no-name", "--force"]).arg(&plain)).map(drop)
 }
 
 /// With the modes that Debian wants, whatever the umask of whoever builds.
