@@ -115,7 +115,7 @@ impl Lab {
         let packages = lab.dir.join("packages");
         std::fs::create_dir(&packages)?;
         if options.windlass {
-            windlass::packages(binaries, windlass::VERSION, &packages)?;
+            windlass::kept_packages(binaries, &packages)?;
         }
         lab.on_each(|node| {
             node::prepare(&lab, node, options, image.path())?;

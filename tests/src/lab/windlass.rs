@@ -8,7 +8,9 @@ use crate::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::{
+    fs::File,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -34,6 +36,52 @@ pub fn packages(binaries: &Binaries, version: &str, dir: &Path) -> Result<Vec<Pa
         compression: Compression::None,
     };
     pack.all(dir).context("making the packages")
+}
+
+/// The same packages in `dir`, made only if those that are kept were made of something else: most labs begin
+/// with what the one before began with.
+pub(super) fn kept_packages(binaries: &Binaries, dir: &Path) -> Result<()> {
+    let kept = binaries.programs().join("lab-packages");
+    let lock = File::create(kept.with_extension("lock"))?;
+    lock.lock().context("waiting for whoever makes the packages")?;
+    let of = kept.join(made_of(binaries)?);
+    if !of.is_dir() {
+        let made = tempfile::tempdir_in(binaries.programs())?;
+        packages(binaries, VERSION, made.path())?;
+        // Those of an earlier build.
+        let _ = std::fs::remove_dir_all(&kept);
+        std::fs::create_dir_all(&kept)?;
+        std::fs::rename(made.path(), &of).context("keeping the packages")?;
+    }
+    for package in std::fs::read_dir(&of)? {
+        let package = package?;
+        std::fs::copy(package.path(), dir.join(package.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Another text whenever packages would be others.
+fn made_of(binaries: &Binaries) -> Result<String> {
+    let mut hash = Sha256::new();
+    for name in ["windlass-host", "windlass-compile", "windlass-master", "windlass"] {
+        let program = binaries.program(name);
+        let found = std::fs::metadata(&program)?;
+        hash.update(format!("{}\0{}\0{:?}\0", program.display(), found.len(), found.modified()?));
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut paths = vec![here.join("deploy"), here.join("docs")];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            let mut entries: Vec<PathBuf> =
+                std::fs::read_dir(&path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+            entries.sort();
+            paths.extend(entries);
+        } else {
+            hash.update(path.as_os_str().as_encoded_bytes());
+            hash.update(std::fs::read(&path)?);
+        }
+    }
+    Ok(hex::encode(&hash.finalize()[..8]))
 }
 
 /// Path of a package, as nodes see it.
