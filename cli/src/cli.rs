@@ -406,6 +406,20 @@ pub enum Jobs {
         #[command(flatten)]
         job: JobArg,
     },
+    /// Print what an operation has written on its way on one node, while it runs or later.
+    #[command(
+        after_help = "Examples:\n  windlass jobs output 0199a1b2\n  windlass jobs output 0199a1b2 n1 --follow"
+    )]
+    Output {
+        #[command(flatten)]
+        job: JobArg,
+        /// Whose; needed where several nodes have written something.
+        #[arg(add = ArgValueCompleter::new(complete::nodes))]
+        node: Option<String>,
+        /// Wait for more until the operation ends.
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Show what the operation asked of its host: programs, files, probes, and by which rule.
     #[command(
         after_help = "Examples:\n  windlass jobs trace 0199a1b2\n  windlass jobs trace 0199a1b2 n1 -o json"

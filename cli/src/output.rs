@@ -85,6 +85,11 @@ impl Output {
         // Nobody listens when stderr is closed.
         let _ = writeln!(std::io::stderr(), "{text}");
     }
+
+    /// Bytes for people, on stderr, as they are.
+    pub fn note_raw(&self, bytes: &[u8]) {
+        let _ = std::io::stderr().write_all(bytes);
+    }
 }
 
 /// True when a person can be asked: both ends are a terminal.

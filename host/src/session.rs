@@ -331,6 +331,10 @@ impl Link {
                 Ok(id) => self.jobs.acknowledge(id),
                 Err(error) => tracing::warn!("the master acknowledges: {error}"),
             },
+            Kind::OutputTaken(taken) => match taken.request_id.parse() {
+                Ok(id) => self.jobs.output_taken(id, taken.upto),
+                Err(error) => tracing::warn!("the master takes output: {error}"),
+            },
             Kind::WantPlugin(want) => match want.digest.parse() {
                 Ok(digest) => {
                     let _ = control.try_send(Control::Source(digest));
@@ -391,6 +395,11 @@ impl Link {
                 message,
                 percent: percent.map(u32::from),
             }),
+            Event::Output(id) => {
+                // Taken meanwhile.
+                let (offset, data) = self.jobs.output(id)?;
+                Kind::Output(windlass_proto::v1::Output { request_id: id.to_string(), offset, data })
+            }
             Event::Refused(result) => Kind::Result(*result),
             Event::Recorded(id) => match self.journal.result(id) {
                 // Acknowledged meanwhile.

@@ -167,6 +167,8 @@ pub struct Retention {
     pub events: Span,
     /// Events at most.
     pub max_events: u64,
+    /// What operations have written on their way, in MiB: of the oldest jobs it is forgotten first.
+    pub max_output_mib: u64,
 }
 
 impl Default for Retention {
@@ -176,6 +178,7 @@ impl Default for Retention {
             max_jobs: 100_000,
             events: Span(Duration::from_secs(30 * DAY)),
             max_events: 1_000_000,
+            max_output_mib: 16_384,
         }
     }
 }

@@ -175,6 +175,7 @@ enroll = "{enroll}"
 # max_jobs = 100000
 # events = "30d"
 # max_events = 1000000
+# max_output_mib = 16384
 
 # Bundles are kept in the folder `blobs` of the data directory. To keep them in an object store:
 # [blobs]

@@ -252,6 +252,18 @@ impl Client {
         self.get(&["jobs", &id.to_string(), "nodes", node, "trace"]).await
     }
 
+    /// What a node has written from a byte on; the master waits so long for more than nothing.
+    pub async fn output(
+        &self,
+        id: JobId,
+        node: &str,
+        after: u64,
+        wait_ms: u64,
+    ) -> Result<JobOutput, ClientError> {
+        let request = self.request(Method::GET, &["jobs", &id.to_string(), "nodes", node, "output"]);
+        self.fetch(request.query(&[("after", after), ("wait_ms", wait_ms)])).await
+    }
+
     pub async fn tokens(&self) -> Result<Vec<Token>, ClientError> {
         self.pages(&["tokens"], &[], usize::MAX).await
     }

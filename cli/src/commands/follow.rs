@@ -3,7 +3,7 @@
 use super::Context;
 use crate::{
     client::{Client, ClientError},
-    render::{outcome, results::progress_line, text::short},
+    render::{outcome, results::progress_line, scalar::size, text::short},
 };
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -146,6 +146,10 @@ impl<'a> Progress<'a> {
                 let line = progress_line(name.as_str(), message, *percent);
                 self.bar.set_message(short(&line, 100));
                 self.detail(|| line);
+                return;
+            }
+            JobEventKind::Output { name, bytes, .. } => {
+                self.detail(|| format!("{name}: has written {}", size(*bytes)));
                 return;
             }
             JobEventKind::Finished { .. } => {}

@@ -1,6 +1,6 @@
 //! `jobs …`
 
-use super::{Context, follow, ids, show as results};
+use super::{Context, follow, ids, output, show as results};
 use crate::{
     cli::{Jobs, View},
     client::Client,
@@ -28,6 +28,9 @@ pub async fn run(context: &Context, command: Jobs) -> Result<Exit> {
         Jobs::Show { job, view } => show(context, &client, id(&client, &job.job).await?, &view).await,
         Jobs::Watch { job, view } => watch(context, &client, id(&client, &job.job).await?, &view).await,
         Jobs::Cancel { job } => cancel(context, &client, id(&client, &job.job).await?).await,
+        Jobs::Output { job, node, follow } => {
+            output::show(context, &client, id(&client, &job.job).await?, node.as_deref(), follow).await
+        }
         Jobs::Trace { job, node } => {
             let id = id(&client, &job.job).await?;
             traces(context, &client, id, node.as_deref()).await?;

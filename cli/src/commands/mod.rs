@@ -9,6 +9,7 @@ mod jobs;
 mod login;
 mod nodes;
 mod ops;
+mod output;
 mod plugins;
 mod reference;
 mod roles;

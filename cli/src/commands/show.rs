@@ -88,6 +88,15 @@ pub fn show_results(
     if let Some(note) = note {
         context.out.note(&Tone::Faint.paint(&note, &context.stderr_look()));
     }
+    let written: Vec<&JobNode> = nodes.iter().filter(|node| node.output_bytes.is_some()).collect();
+    let told = match written.as_slice() {
+        [] => return Ok(()),
+        [one] => format!("{} has written output: `windlass jobs output {} {}`", one.name, job.id, one.name),
+        many => format!("{} nodes have written output: `windlass jobs output {} NODE`", many.len(), job.id),
+    };
+    if context.out.is_table() {
+        context.out.note(&Tone::Faint.paint(&told, &context.stderr_look()));
+    }
     Ok(())
 }
 

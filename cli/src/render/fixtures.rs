@@ -156,6 +156,7 @@ pub fn job_node(name: &str, outcome: Option<Outcome>) -> JobNode {
         started_ms: Some(NOW_MS - 1_500),
         finished_ms: Some(NOW_MS),
         attempts: None,
+        output_bytes: None,
     }
 }
 

@@ -453,6 +453,7 @@ impl Fake {
                 started_ms: Some(TIME_MS),
                 finished_ms: Some(TIME_MS + 40),
                 attempts: None,
+                output_bytes: None,
             })
             .collect()
     }

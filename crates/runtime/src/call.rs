@@ -10,6 +10,7 @@ use crate::{
     tape::Tape,
     trace::{Recorder, clip},
 };
+use bytes::Bytes;
 use serde_json::Value;
 use std::{
     sync::Arc,
@@ -52,6 +53,8 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// Where progress goes.
     pub progress: Option<mpsc::Sender<ProgressReport>>,
+    /// Where its output goes. It waits while there is no room.
+    pub output: Option<mpsc::Sender<Bytes>>,
     /// Whether its host calls are recorded, or answered from a recording.
     pub tape: Tape,
 }
@@ -169,6 +172,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         deadline_ms: deadline_ms(time_limit),
         cancel: call.cancel.clone(),
         progress,
+        output: call.output,
         trace: trace.clone(),
         store: inner.stores.of(plugin.name()),
         probes: inner.probes.clone(),

@@ -65,6 +65,7 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
         deadline_ms: deadline_ms(CANARY_TIME),
         cancel: CancellationToken::new(),
         progress: watch::channel(None).0,
+        output: None,
         trace: Arc::new(Recorder::new()),
         store: inner.stores.of(plugin.name()),
         probes: inner.probes.clone(),

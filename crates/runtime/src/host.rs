@@ -8,6 +8,7 @@ mod commands;
 mod files;
 mod job;
 mod log;
+pub(crate) mod output;
 mod print;
 mod probes;
 mod state;
@@ -20,12 +21,13 @@ use crate::{
     tape::Tape,
     trace::Recorder,
 };
+use bytes::Bytes;
 use std::{
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, random::Deterministic};
@@ -72,6 +74,7 @@ pub(crate) struct Serving {
     pub(crate) deadline_ms: i64,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: watch::Sender<Option<ProgressReport>>,
+    pub(crate) output: Option<mpsc::Sender<Bytes>>,
     pub(crate) trace: Arc<Recorder>,
     pub(crate) store: Arc<Store>,
     pub(crate) probes: Arc<Probes>,
@@ -135,6 +138,8 @@ pub(crate) struct State {
     printed: [print::Printer; 2],
     /// Programs that were started with `spawn`.
     spawned: u32,
+    /// Bytes of output.
+    written: u64,
 }
 
 impl State {
@@ -156,7 +161,7 @@ impl State {
         table.set_max_capacity(MAX_RESOURCES);
         let memory = Memory::new(serving.plugin.manifest().limits.memory_bytes);
         let crowd = Crowd::new(serving.plugin.manifest().limits.processes as usize);
-        State { wasi: wasi.build(), table, memory, crowd, serving, printed, spawned: 0 }
+        State { wasi: wasi.build(), table, memory, crowd, serving, printed, spawned: 0, written: 0 }
     }
 
     /// Log what was printed without a newline at its end.

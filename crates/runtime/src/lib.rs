@@ -27,7 +27,7 @@ mod trace;
 
 pub use call::{Call, GRACE, Report};
 pub use canary::{CANARY_TIME, CanaryError};
-pub use host::ProgressReport;
+pub use host::{ProgressReport, output::MAX_STREAM_BYTES};
 pub use plugin::{LoadError, Plugin, PluginOperation};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use tape::{Cassette, CassetteError, Playback, Recording, Tape, TapeError};

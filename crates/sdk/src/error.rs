@@ -1,7 +1,7 @@
 //! Why the host has no answer.
 
 use crate::{
-    __bindings::windlass::host::{commands, files, probes, state},
+    __bindings::windlass::host::{commands, files, output, probes, state},
     ExitStatus,
 };
 
@@ -113,6 +113,16 @@ impl From<state::Error> for Error {
             state::Error::Denied(why) => Error::Denied(why),
             state::Error::Limit(which) => Error::Limit(which),
             state::Error::Other(why) => Error::Other(why),
+        }
+    }
+}
+
+impl From<output::Error> for Error {
+    fn from(error: output::Error) -> Self {
+        match error {
+            output::Error::Full(limit) => Error::Limit(format!("an operation writes {limit} bytes at most")),
+            output::Error::Cancelled => Error::Cancelled,
+            output::Error::Other(why) => Error::Other(why),
         }
     }
 }

@@ -32,7 +32,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use host::{commands, files, job, log, probes, state};
+pub(crate) use host::{commands, files, job, log, output, probes, state};
 pub use script::{Call, Failure};
 
 use crate::{
@@ -62,6 +62,8 @@ pub struct Record {
     pub progress: Vec<(String, Option<u8>)>,
     /// The lines it logged.
     pub log: Vec<(Level, String)>,
+    /// What it printed for whoever watches.
+    pub output: Vec<u8>,
 }
 
 impl Default for Host {

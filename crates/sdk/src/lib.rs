@@ -44,6 +44,7 @@
 //! | [`probes`] | processors, memory, disks, mounts, network and sensors, read by the host itself |
 //! | [`state`] | what the plugin keeps on this node from call to call |
 //! | [`job`] | who called, the plugin's configuration, progress, cancellation, dry run |
+//! | [`output`] | what is printed for whoever watches, of any length |
 //! | [`log`] | lines for the log of the host and the trace of the job |
 //!
 //! All of it fails with one [`Error`], which keeps apart what an operator must tell apart: denied,
@@ -68,6 +69,7 @@ pub mod files;
 mod host;
 pub mod job;
 pub mod log;
+pub mod output;
 pub mod probes;
 pub mod state;
 

@@ -440,6 +440,31 @@ pub struct JobNode {
     /// How often it was asked, where that is more than once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// Bytes that it has written on its way, to be had under `output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+}
+
+/// Some of what an operation has written on its way, on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobOutput {
+    pub job: JobId,
+    pub node: NodeId,
+    pub name: NodeName,
+    /// Position in the whole at which `data` begins. Beyond `after` only where bytes are lost.
+    pub start: u64,
+    /// What to ask for next, as `after`.
+    pub next: u64,
+    /// Base64.
+    pub data: String,
+    /// There is output up to here.
+    pub bytes: u64,
+    /// How much the operation has written, once it has ended; more than `bytes` if some is lost.
+    pub written: Option<u64>,
+    /// It was forgotten to make room.
+    pub forgotten: bool,
+    /// The node has its outcome: no more comes.
+    pub ended: bool,
 }
 
 /// Something that happened to a job.
@@ -461,6 +486,8 @@ pub enum JobEventKind {
     Node { node: JobNode },
     /// A node told its progress (not kept).
     Progress { node: NodeId, name: NodeName, message: String, percent: Option<u8> },
+    /// A node has written output, so much by now.
+    Output { node: NodeId, name: NodeName, bytes: u64 },
     /// Every node has its outcome: the last event.
     Finished { job: Job },
 }

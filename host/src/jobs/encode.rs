@@ -4,7 +4,7 @@ use super::Finished;
 use windlass_proto::{MAX_MESSAGE_BYTES, v1};
 use windlass_types::{
     Outcome, RequestId, TrapReason,
-    trace::{CallStats, TraceDetail, TraceEntry, Verdict},
+    trace::{TraceDetail, TraceEntry, Verdict},
 };
 
 /// What outcome and trace may take together. The rest of the message is ids, a digest and framing.
@@ -32,13 +32,13 @@ pub fn result_message(id: RequestId, finished: &Finished) -> v1::Result {
         trace_json: trace_json.into(),
         stats_json: to_json(&finished.stats).into(),
         plugin_digest: finished.plugin_digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        output_bytes: finished.output_bytes,
     }
 }
 
 /// The result of a request that did not run.
 pub fn unstarted(id: RequestId, outcome: Outcome) -> v1::Result {
-    let finished = Finished { outcome, trace: Vec::new(), stats: CallStats::default(), plugin_digest: None };
-    result_message(id, &finished)
+    result_message(id, &outcome.into())
 }
 
 fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -92,6 +92,7 @@ mod tests {
     use super::*;
     use prost::Message as _;
     use serde_json::{Value, json};
+    use windlass_types::trace::CallStats;
 
     fn entry(seq: u32, length: usize) -> TraceEntry {
         TraceEntry {
@@ -110,6 +111,7 @@ mod tests {
             trace,
             stats: CallStats::default(),
             plugin_digest: None,
+            output_bytes: 0,
         }
     }
 

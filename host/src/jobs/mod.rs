@@ -10,10 +10,13 @@
 
 pub mod encode;
 pub mod outbox;
+pub mod output;
 pub mod pool;
 
 use crate::journal::{Entry, Journal, JournalError, Recovered, Stage, now_ms};
+use bytes::Bytes;
 use outbox::Outbox;
+use output::Streams;
 use pool::{Place, Pool};
 use prost::Message as _;
 use serde_json::Value;
@@ -101,6 +104,8 @@ pub struct Call {
     pub dry_run: bool,
     pub cancel: CancellationToken,
     pub progress: mpsc::Sender<Progress>,
+    /// Waits while the master does not keep up.
+    pub output: mpsc::Sender<Bytes>,
 }
 
 /// How far an operation is.
@@ -118,11 +123,19 @@ pub struct Finished {
     pub stats: CallStats,
     /// The bundle that ran.
     pub plugin_digest: Option<Digest>,
+    /// What it wrote on its way.
+    pub output_bytes: u64,
 }
 
 impl From<Outcome> for Finished {
     fn from(outcome: Outcome) -> Self {
-        Finished { outcome, trace: Vec::new(), stats: CallStats::default(), plugin_digest: None }
+        Finished {
+            outcome,
+            trace: Vec::new(),
+            stats: CallStats::default(),
+            plugin_digest: None,
+            output_bytes: 0,
+        }
     }
 }
 
@@ -145,6 +158,7 @@ pub struct Jobs(Arc<Inner>);
 struct Inner {
     journal: Arc<Journal>,
     outbox: Arc<Outbox>,
+    streams: Streams,
     pool: Pool,
     executor: Arc<dyn Executor>,
     active: Mutex<HashMap<RequestId, CancellationToken>>,
@@ -162,6 +176,7 @@ impl Jobs {
         Jobs(Arc::new(Inner {
             journal,
             outbox,
+            streams: Streams::default(),
             pool,
             executor,
             active: Mutex::default(),
@@ -292,7 +307,10 @@ impl Jobs {
         let inner = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
             match inner.journal.acknowledge(id).await {
-                Ok(()) => inner.outbox.acknowledged(id),
+                Ok(()) => {
+                    inner.outbox.acknowledged(id);
+                    inner.streams.forget(id);
+                }
                 // It stays, and is sent again later.
                 Err(error) => tracing::error!(request = %id, %error, "cannot forget an acknowledged result"),
             }
@@ -313,6 +331,10 @@ impl Jobs {
 
     /// Say where all requests stand, at the begin of a session.
     pub fn say_all(&self) {
+        // What the master has not taken is sent once more, each before its result.
+        for id in self.0.streams.again() {
+            self.0.outbox.output(id);
+        }
         let (running, finished) = self.0.journal.lists();
         for id in running {
             if let Ok(Some(stage)) = self.0.journal.stage(id) {
@@ -322,6 +344,20 @@ impl Jobs {
         for id in finished {
             self.0.outbox.recorded(id);
         }
+    }
+
+    /// The next bytes of a request's output, and where they begin.
+    pub fn output(&self, id: RequestId) -> Option<(u64, Bytes)> {
+        let (offset, data, more) = self.0.streams.next(id)?;
+        if more {
+            self.0.outbox.output(id);
+        }
+        Some((offset, data))
+    }
+
+    /// The master has the output of a request up to here.
+    pub fn output_taken(&self, id: RequestId, upto: u64) {
+        self.0.streams.taken(id, upto);
     }
 
     /// How many operations run.
@@ -553,6 +589,7 @@ impl Inner {
         let began = Instant::now();
         let time_limit = admission.timeout.min(request.deadline.saturating_duration_since(began));
         let (progress, reports) = mpsc::channel(16);
+        let (output, mut printed) = mpsc::channel(1);
         let operation = request.operation.to_string();
         let call = Call {
             job_id: request.job_id,
@@ -563,10 +600,15 @@ impl Inner {
             dry_run: request.dry_run,
             cancel: cancel.clone(),
             progress,
+            output,
         };
         // A task of its own: a panic in there ends this operation, not the host.
         let mut run = AbortOnDrop(tokio::spawn(admission.work.run(call)));
         let progress = forward_progress(&self.outbox, id, reports);
+        let pump = async {
+            self.pump(id, &mut printed).await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let ended = tokio::select! {
             ended = &mut run.0 => ended.ok(),
             () = async {
@@ -577,12 +619,32 @@ impl Inner {
                 Some(Outcome::TimedOut { after_ms: millis(began.elapsed()) }.into())
             }
             never = progress => match never {},
+            never = pump => match never {},
         };
+        drop(run);
+        while let Ok(data) = printed.try_recv() {
+            self.print(id, data);
+        }
+        let output_bytes = self.streams.ended(id);
+        let ended = ended.map(|finished| Finished { output_bytes, ..finished });
         ended.unwrap_or_else(|| {
             tracing::error!(request = %id, operation, "the host failed while it ran the operation");
             Outcome::Indeterminate { message: "the host failed while it ran; its log says more".into() }
                 .into()
         })
+    }
+
+    /// Pass output on as the master takes it, until there will be no more.
+    async fn pump(&self, id: RequestId, printed: &mut mpsc::Receiver<Bytes>) {
+        while let Some(data) = printed.recv().await {
+            self.print(id, data);
+            self.streams.room(id).await;
+        }
+    }
+
+    fn print(&self, id: RequestId, data: Bytes) {
+        self.streams.push(id, data);
+        self.outbox.output(id);
     }
 
     /// Keep a result and let it be sent. Goes on trying: a promise was made.

@@ -28,6 +28,8 @@ pub enum Event {
         message: String,
         percent: Option<u8>,
     },
+    /// There is output to send.
+    Output(RequestId),
     /// A result that is in the journal.
     Recorded(RequestId),
     /// A result that is nowhere else.
@@ -39,6 +41,7 @@ struct Pending {
     accepted: bool,
     started: bool,
     progress: Option<(String, Option<u8>)>,
+    output: bool,
     recorded: bool,
 }
 
@@ -102,6 +105,10 @@ impl Outbox {
     pub fn progress(&self, id: RequestId, message: String, percent: Option<u8>) {
         self.put(id, |pending| pending.progress = Some((message, percent)));
     }
+    /// It has written something for whoever watches. That goes before its result.
+    pub fn output(&self, id: RequestId) {
+        self.put(id, |pending| pending.output = true);
+    }
     /// Its result is in the journal.
     pub fn recorded(&self, id: RequestId) {
         self.put(id, |pending| pending.recorded = true);
@@ -162,13 +169,16 @@ impl Outbox {
             Event::Started(id)
         } else if let Some((message, percent)) = pending.progress.take() {
             Event::Progress { id, message, percent }
+        } else if std::mem::take(&mut pending.output) {
+            Event::Output(id)
         } else {
             pending.recorded = false;
             state.sent.insert(id, Instant::now());
             Event::Recorded(id)
         };
         let pending = state.pending.get(&id)?;
-        let empty = !pending.accepted && !pending.started && pending.progress.is_none() && !pending.recorded;
+        let Pending { accepted, started, progress, output, recorded } = pending;
+        let empty = !accepted && !started && progress.is_none() && !output && !recorded;
         if empty {
             state.pending.remove(&id);
             state.order.pop_front();

@@ -34,6 +34,7 @@ impl Work for Run {
                     dry_run: call.dry_run,
                     cancel: call.cancel,
                     progress: Some(reports),
+                    output: Some(call.output),
                     tape: windlass_runtime::Tape::Off,
                 },
             );
@@ -56,6 +57,7 @@ impl Work for Run {
                 trace: report.trace,
                 stats: report.stats,
                 plugin_digest: Some(self.plugin.digest()),
+                output_bytes: 0,
             }
         })
     }

@@ -30,6 +30,7 @@ async fn call(plugins: &Arc<Plugins>, operation: &str) -> Outcome {
         dry_run: false,
         cancel: CancellationToken::new(),
         progress: tokio::sync::mpsc::channel(16).0,
+        output: tokio::sync::mpsc::channel(1).0,
     };
     admission.work.run(call).await.outcome
 }

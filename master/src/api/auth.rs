@@ -84,6 +84,7 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::GET, "/api/v1/jobs/{id}/events", Needs(JobsRead)),
         (Method::POST, "/api/v1/jobs/{id}/cancel", Runs),
         (Method::GET, "/api/v1/jobs/{id}/nodes/{node}/trace", Needs(JobsRead)),
+        (Method::GET, "/api/v1/jobs/{id}/nodes/{node}/output", Needs(JobsRead)),
         (Method::GET, "/api/v1/bundles", Needs(PluginsRead)),
         (Method::POST, "/api/v1/bundles", Needs(PluginsWrite)),
         (Method::GET, "/api/v1/bundles/difference", Needs(PluginsRead)),

@@ -24,11 +24,15 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use utoipa::IntoParams;
 use windlass_types::{
     JobId, OperationName,
-    api::{Job, JobEvent, JobNode, JobTrace, NewJob, OperationInfo, Page, PageQuery, Resolved, Target},
+    api::{
+        Job, JobEvent, JobNode, JobOutput, JobTrace, NewJob, OperationInfo, Page, PageQuery, Resolved, Target,
+    },
 };
 
 /// The longest wait for the end of a job.
 pub const MAX_WAIT_MS: u64 = 600_000;
+/// The longest wait for output.
+const MAX_OUTPUT_WAIT_MS: u64 = 30_000;
 /// Watchers get a comment this often, so that both ends notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -214,6 +218,38 @@ pub async fn trace(
     let id: JobId = id.parse()?;
     match shared.context.jobs.trace(id, &node).await? {
         Some(trace) => Ok(Json(trace)),
+        None => {
+            let node: String = node.chars().take(253).collect();
+            Err(Error::new(Code::UnknownNode, format!("job {id} has no node `{node}`")))
+        }
+    }
+}
+
+/// From where, and how long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OutputQuery {
+    /// Bytes that are known already.
+    #[serde(default)]
+    after: u64,
+    /// So long at most, if there is no more yet and the operation runs; up to 30,000.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// What an operation has written on its way on one node, from a byte on.
+#[utoipa::path(get, path = "/api/v1/jobs/{id}/nodes/{node}/output", tag = "jobs", params(("id" = JobId, Path), ("node" = String, Path, description = "Id or name."), OutputQuery), responses((status = 200, body = JobOutput)))]
+pub async fn output(
+    State(shared): State<Arc<Shared>>,
+    Path((id, node)): Path<(String, String)>,
+    Ask(query): Ask<OutputQuery>,
+) -> Result<Json<JobOutput>, Error> {
+    let id: JobId = id.parse()?;
+    let wait = Duration::from_millis(query.wait_ms.min(MAX_OUTPUT_WAIT_MS));
+    match shared.context.jobs.output(id, &node, query.after, wait).await? {
+        Some(output) => Ok(Json(output)),
+        None if shared.context.jobs.get(id).await?.is_none() => Err(JobError::UnknownJob(id).into()),
         None => {
             let node: String = node.chars().take(253).collect();
             Err(Error::new(Code::UnknownNode, format!("job {id} has no node `{node}`")))

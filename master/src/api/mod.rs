@@ -132,6 +132,7 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::trace))
+        .routes(routes!(jobs::output))
         .routes(routes!(bundles::list, bundles::upload))
         .routes(routes!(bundles::difference))
         .routes(routes!(bundles::show, bundles::delete))

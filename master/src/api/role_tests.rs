@@ -89,6 +89,7 @@ const LEAST: &[(&str, &str, Option<Level>)] = {
         ("POST", "/api/v1/rules/{name}/pause", Some(Admin)),
         ("POST", "/api/v1/rules/{name}/resume", Some(Admin)),
         ("GET", "/api/v1/rules/{name}/firings", Some(Admin)),
+        ("GET", "/api/v1/jobs/{id}/nodes/{node}/output", Some(Viewer)),
     ]
 };
 

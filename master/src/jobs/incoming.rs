@@ -7,13 +7,14 @@ use super::{
     settle::Settle,
 };
 use crate::store::StoreError;
+use bytes::Bytes;
 use std::collections::HashSet;
 use tokio::sync::oneshot;
 use windlass_types::{JobId, NodeId, RequestId, api::JobEventKind, trace::CallStats};
 
 impl Jobs {
     /// The open part that a request of this node means.
-    fn part_of(&self, live: &Live, node: NodeId, request: RequestId) -> Option<(JobId, u32)> {
+    pub(super) fn part_of(&self, live: &Live, node: NodeId, request: RequestId) -> Option<(JobId, u32)> {
         let place = live.find(request)?;
         if live.part(place)?.node != node {
             tracing::warn!(%node, %request, "a node speaks of a request that is not its own");
@@ -92,6 +93,16 @@ impl NodeEvents for Jobs {
         }
     }
 
+    async fn output(
+        &self,
+        node: NodeId,
+        request: RequestId,
+        offset: u64,
+        data: Bytes,
+    ) -> Result<u64, StoreError> {
+        self.keep_output(node, request, offset, data).await
+    }
+
     async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError> {
         let (reply, committed) = oneshot::channel();
         let again = {
@@ -114,7 +125,7 @@ impl NodeEvents for Jobs {
             // Of what was over in a moment nobody said that it had begun.
             let began = || (result.stats.wall_us > 0).then(|| began_ms(&result.stats));
             let started_ms = live.part(place).and_then(|part| part.started_ms).or_else(began);
-            let ResultRecord { outcome, trace, stats, plugin_digest } = result;
+            let ResultRecord { outcome, trace, stats, plugin_digest, output_bytes } = result;
             match again {
                 Some(again) => {
                     if let Some(part) = live.part_mut(place) {
@@ -130,6 +141,7 @@ impl NodeEvents for Jobs {
                         stats: Some(stats),
                         plugin_digest,
                         started_ms,
+                        output_bytes,
                         reply: Some(reply),
                     });
                     None

@@ -140,6 +140,7 @@ impl Part {
             started_ms: self.started_ms,
             finished_ms: None,
             attempts: Some(self.attempt).filter(|attempt| *attempt > 1),
+            output_bytes: None,
         }
     }
 }

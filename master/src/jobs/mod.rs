@@ -10,6 +10,7 @@
 //! * `roll`: jobs that go over their nodes a few at a time.
 //! * `clock`: deadlines with one timer for all jobs, and forgetting old jobs.
 //! * [`events`]: what watchers see.
+//! * `output`: what operations write on their way.
 //!
 //! A master that starts loads what is unfinished and goes on. It can't know which requests its
 //! predecessor had sent, so all count as sent: hosts tell what they have when they connect, and get
@@ -23,6 +24,7 @@ pub mod events;
 mod incoming;
 mod live;
 mod locks;
+mod output;
 pub mod part;
 mod roll;
 mod settle;
@@ -48,7 +50,7 @@ use crate::{
     store::{
         Store, StoreError,
         audit::{self, NewEntry},
-        jobs as rows,
+        jobs as rows, outputs,
     },
     targets::TargetError,
 };
@@ -80,6 +82,8 @@ pub struct ResultRecord {
     pub stats: CallStats,
     /// Of the bundle that ran.
     pub plugin_digest: Option<Digest>,
+    /// How much it has written on its way.
+    pub output_bytes: u64,
 }
 
 /// What sessions tell the jobs: for each node in the order in which the node said it, one call at
@@ -96,6 +100,15 @@ pub trait NodeEvents: Send + Sync + 'static {
     async fn started(&self, node: NodeId, request: RequestId);
     /// Progress; not kept.
     async fn progress(&self, node: NodeId, request: RequestId, message: String, percent: Option<u8>);
+    /// Some of what it writes on its way. Gives back up to where the node need not send it again; after an
+    /// error it sends it once more.
+    async fn output(
+        &self,
+        node: NodeId,
+        request: RequestId,
+        offset: u64,
+        data: bytes::Bytes,
+    ) -> Result<u64, StoreError>;
     /// The result. After `Ok` the session acknowledges, and the host forgets it: return only when it
     /// is committed. After an error the host keeps it and sends it again with its next session.
     async fn result(&self, node: NodeId, request: RequestId, result: ResultRecord) -> Result<(), StoreError>;
@@ -283,7 +296,7 @@ impl Engine {
     }
 
     async fn sweep_now(&self, shutdown: &CancellationToken) -> Result<u64, StoreError> {
-        let Retention { jobs, max_jobs, .. } = self.options.retention.clone();
+        let Retention { jobs, max_jobs, max_output_mib, .. } = self.options.retention.clone();
         let age = i64::try_from(jobs.0.as_millis()).unwrap_or(i64::MAX);
         let before_ms = crate::now_ms().saturating_sub(age);
         let mut swept = 0;
@@ -296,6 +309,11 @@ impl Engine {
                 break;
             }
             swept += number;
+        }
+        let keep = max_output_mib.saturating_mul(1 << 20);
+        while !shutdown.is_cancelled()
+            && self.store.write(move |c| Box::pin(async move { outputs::sweep(c, keep).await })).await? > 0
+        {
         }
         Ok(swept)
     }
@@ -525,7 +543,7 @@ impl Jobs {
         let live = self.engine.live();
         for (position, node) in nodes.iter_mut().filter(|(_, node)| node.outcome.is_none()) {
             if let Some(part) = live.part((id, *position)).filter(|part| !part.done) {
-                *node = part.to_api();
+                *node = JobNode { output_bytes: node.output_bytes, ..part.to_api() };
             }
         }
         Ok((nodes, more))

@@ -35,6 +35,7 @@ pub(super) struct Settle {
     pub stats: Option<CallStats>,
     pub plugin_digest: Option<Digest>,
     pub started_ms: Option<i64>,
+    pub output_bytes: u64,
     /// Answered after the commit.
     pub reply: Option<oneshot::Sender<Result<(), StoreError>>>,
 }
@@ -43,7 +44,7 @@ impl Settle {
     /// An outcome that the master gives.
     pub fn own(place: (JobId, u32), outcome: Outcome, started_ms: Option<i64>) -> Self {
         let (trace, stats, plugin_digest, reply) = (Vec::new(), None, None, None);
-        Settle { place, outcome, trace, stats, plugin_digest, started_ms, reply }
+        Settle { place, outcome, trace, stats, plugin_digest, started_ms, output_bytes: 0, reply }
     }
 
     fn row(&self) -> OutcomeRow {
@@ -58,6 +59,7 @@ impl Settle {
             stats_json: self.stats.map(|stats| json(serde_json::to_string(&stats))),
             outcome_json: json(serde_json::to_string(&self.outcome)),
             trace_json: json(serde_json::to_string(&self.trace)),
+            output_bytes: self.output_bytes,
         }
     }
 }
@@ -106,7 +108,7 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
     {
         let mut live = engine.live();
         for settle in group {
-            let Settle { place, outcome, stats, plugin_digest, started_ms, reply, .. } = settle;
+            let Settle { place, outcome, stats, plugin_digest, started_ms, output_bytes, reply, .. } = settle;
             replies.extend(reply);
             if !first.contains(&place) {
                 others.push(place);
@@ -122,6 +124,7 @@ async fn store_group(engine: &Engine, group: Vec<Settle>) {
                 plugin_version: plugin_digest.and_then(|digest| engine.operations.version(digest)),
                 started_ms,
                 finished_ms: Some(now_ms),
+                output_bytes: Some(output_bytes).filter(|bytes| *bytes > 0),
                 ..part.to_api()
             };
             if live.done(place, node, now_ms) {

@@ -316,6 +316,7 @@ pub(crate) fn new_job(on: &[&str]) -> NewJob {
 
 pub(crate) fn success() -> ResultRecord {
     ResultRecord {
+        output_bytes: 0,
         outcome: Outcome::Succeeded { value: json!({ "big": u64::MAX }) },
         trace: Vec::new(),
         stats: CallStats { wall_us: 5, ..CallStats::default() },

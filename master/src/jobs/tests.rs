@@ -428,6 +428,7 @@ fn outcome_row(job: JobId, position: u32, outcome: &Outcome) -> rows::OutcomeRow
         stats_json: None,
         outcome_json: serde_json::to_string(outcome).unwrap(),
         trace_json: "[]".into(),
+        output_bytes: 0,
     }
 }
 

@@ -15,6 +15,7 @@ fn failed() -> ResultRecord {
 
 fn busy() -> ResultRecord {
     ResultRecord {
+        output_bytes: 0,
         outcome: Outcome::Refused { reason: Refusal::Busy, message: "no room".into() },
         ..success()
     }

@@ -72,7 +72,7 @@ impl Jobs {
         })
     }
 
-    fn events(&self, id: JobId) -> Option<Arc<Events>> {
+    pub(super) fn events(&self, id: JobId) -> Option<Arc<Events>> {
         self.engine.live().jobs.get(&id).map(|job| job.events.clone())
     }
 

@@ -13,13 +13,14 @@ use crate::{
 };
 use std::{collections::BTreeMap, net::IpAddr};
 use tonic::Status;
-use windlass_proto::v1::{self, Acknowledge, HostMessage, host_message, master_message::Kind};
+use windlass_proto::v1::{self, Acknowledge, HostMessage, OutputTaken, host_message, master_message::Kind};
 use windlass_types::{NodeId, Outcome, RequestId, TrapReason};
 
 /// Requests in one hello: a journal does not hold more.
 const MAX_REQUESTS: usize = 65_536;
 pub(super) const MAX_TEXT_BYTES: usize = 1024;
 const MAX_PROGRESS_BYTES: usize = 4096;
+const MAX_OUTPUT_BYTES: usize = 256 << 10;
 
 pub(super) struct Incoming<'s> {
     pub sessions: &'s Sessions,
@@ -59,6 +60,7 @@ impl Incoming<'_> {
                     events.progress(node, request, message.message, percent).await;
                 }
             }
+            host_message::Kind::Output(message) => self.output(node, message).await?,
             host_message::Kind::Result(message) => self.result(node, message).await?,
             host_message::Kind::PluginSource(source) => self.sessions.catalog.offer(node, source).await,
             host_message::Kind::Facts(facts) => match crate::enroll::facts(&facts.json) {
@@ -98,6 +100,19 @@ impl Incoming<'_> {
         self.session.fleet.observe(self.session.node.id, announced);
     }
 
+    async fn output(&self, node: NodeId, message: v1::Output) -> Result<(), Status> {
+        let Some(request) = self.request(&message.request_id) else { return Ok(()) };
+        if message.data.len() > MAX_OUTPUT_BYTES {
+            return Err(Status::invalid_argument("output has to come in pieces of 256 KiB at most"));
+        }
+        let kept = self.sessions.events.output(node, request, message.offset, message.data).await;
+        let upto = kept.map_err(|error| {
+            tracing::error!(%node, %request, %error, "cannot store output");
+            Status::unavailable("the master cannot store output now: send it again later")
+        })?;
+        self.say(Kind::OutputTaken(OutputTaken { request_id: request.to_string(), upto }))
+    }
+
     async fn result(&self, node: NodeId, message: v1::Result) -> Result<(), Status> {
         let Some(request) = self.request(&message.request_id) else { return Ok(()) };
         let record = match result(&message) {
@@ -113,6 +128,7 @@ impl Incoming<'_> {
                     trace: Vec::new(),
                     stats: Default::default(),
                     plugin_digest: None,
+                    output_bytes: 0,
                 }
             }
         };
@@ -121,12 +137,12 @@ impl Incoming<'_> {
             return Err(Status::unavailable("the master cannot store results now: send them again later"));
         }
         // With the queue full the host sends the result again in its next session, to be acknowledged then.
-        let acknowledge = Kind::Acknowledge(Acknowledge { request_id: request.to_string() });
-        self.session
-            .live
-            .outgoing
-            .try_send(Box::new(acknowledge))
-            .map_err(|_| Status::resource_exhausted("the host does not read its messages"))
+        self.say(Kind::Acknowledge(Acknowledge { request_id: request.to_string() }))
+    }
+
+    fn say(&self, kind: Kind) -> Result<(), Status> {
+        let sent = self.session.live.outgoing.try_send(Box::new(kind));
+        sent.map_err(|_| Status::resource_exhausted("the host does not read its messages"))
     }
 
     fn request(&self, id: &str) -> Option<RequestId> {
@@ -141,6 +157,7 @@ fn result(message: &v1::Result) -> Result<ResultRecord, String> {
     let json =
         |bytes: &[u8], empty: &'static [u8]| if bytes.is_empty() { empty.to_vec() } else { bytes.to_vec() };
     Ok(ResultRecord {
+        output_bytes: message.output_bytes,
         outcome: serde_json::from_slice(&message.outcome_json).map_err(|error| bad("outcome", error))?,
         trace: serde_json::from_slice(&json(&message.trace_json, b"[]"))
             .map_err(|error| bad("trace", error))?,

@@ -8,6 +8,7 @@ use super::{
     bundles::signed,
     events::{self, NewEvent},
     nodes::{from_json, parse, to_json},
+    outputs,
     sql::{self, Insert},
 };
 use futures_util::TryStreamExt as _;
@@ -79,6 +80,8 @@ pub struct OutcomeRow {
     pub stats_json: Option<String>,
     pub outcome_json: String,
     pub trace_json: String,
+    /// How much it has written on its way.
+    pub output_bytes: u64,
 }
 
 /// How far a node says it is.
@@ -201,6 +204,9 @@ pub async fn insert_outcomes(
                 *counts.entry(row.job).or_default().entry(row.kind).or_default() += 1;
             }
         }
+    }
+    for row in rows.iter().filter(|row| row.output_bytes > 0 && first.contains(&(row.job, row.position))) {
+        outputs::told(&mut *c, row.job, row.position, row.output_bytes).await?;
     }
     let mut finished = Vec::new();
     for (job, kinds) in counts {
@@ -446,8 +452,9 @@ pub async fn nodes(
 ) -> Result<(Vec<(u32, JobNode)>, bool)> {
     let mut rows = sql::query(
         "SELECT n.position, n.node_id, n.node_name, n.stage, n.attempt, COALESCE(o.started_ms, n.started_ms) AS started_ms, \
-         o.finished_ms, o.plugin_digest, o.stats, o.outcome FROM job_nodes n LEFT JOIN job_outcomes o \
-         ON o.job_id = n.job_id AND o.position = n.position \
+         o.finished_ms, o.plugin_digest, o.stats, o.outcome, p.bytes AS output_bytes FROM job_nodes n \
+         LEFT JOIN job_outcomes o ON o.job_id = n.job_id AND o.position = n.position \
+         LEFT JOIN job_outputs p ON p.job_id = n.job_id AND p.position = n.position \
          WHERE n.job_id = $1 AND n.position > $2 ORDER BY n.position LIMIT $3",
     )
     .bind(id.to_string())
@@ -474,6 +481,7 @@ pub async fn nodes(
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
             attempts: u32::try_from(row.try_get::<i64>("attempt")?).ok().filter(|attempt| *attempt > 1),
+            output_bytes: row.try_get::<Option<i64>>("output_bytes")?.map(i64::unsigned_abs),
         };
         items.push((u32::try_from(row.try_get::<i64>("position")?).unwrap_or(u32::MAX), node));
     }

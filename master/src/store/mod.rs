@@ -11,6 +11,7 @@ pub mod jobs;
 pub mod lease;
 pub mod moving;
 pub mod nodes;
+pub mod outputs;
 pub mod roles;
 pub(crate) mod rules;
 pub(crate) mod schedules;

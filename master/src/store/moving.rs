@@ -65,6 +65,8 @@ const TABLES: &[&str] = &[
     "jobs",
     "job_nodes",
     "job_outcomes",
+    "job_outputs",
+    "job_output_pieces",
     "roles",
     "users",
     "tokens",

@@ -66,6 +66,15 @@ impl NodeEvents for Recorder {
     async fn progress(&self, _node: NodeId, request: RequestId, message: String, percent: Option<u8>) {
         self.put(Event::Progress(request, message, percent));
     }
+    async fn output(
+        &self,
+        _node: NodeId,
+        _request: RequestId,
+        offset: u64,
+        data: bytes::Bytes,
+    ) -> Result<u64, StoreError> {
+        Ok(offset + data.len() as u64)
+    }
     async fn result(
         &self,
         _node: NodeId,

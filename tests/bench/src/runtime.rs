@@ -70,6 +70,7 @@ async fn measure(
             dry_run: false,
             cancel: Default::default(),
             progress: None,
+            output: None,
             tape: Tape::Off,
         };
         let report = runtime.call(plugin, call).await;

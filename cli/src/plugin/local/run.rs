@@ -96,6 +96,7 @@ pub(super) fn call(
         dry_run: options.dry_run,
         cancel: Default::default(),
         progress: None,
+        output: None,
         tape,
     }
 }
@@ -129,6 +130,7 @@ fn show(
         started_ms: None,
         finished_ms: None,
         attempts: None,
+        output_bytes: None,
     };
     let traced = JobTrace { job: JobId::new(), node: node.node, name, entries: entries.clone() };
     let result = operation.signature.result.as_ref();

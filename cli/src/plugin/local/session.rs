@@ -88,11 +88,20 @@ impl Session {
         let (sender, mut progress) = mpsc::channel(PROGRESS);
         let cancel = call.cancel.clone();
         call.progress = Some(sender);
+        let (sender, mut output) = mpsc::channel(1);
+        call.output = Some(sender);
         let running = self.runtime.call(plugin, call);
         tokio::pin!(running);
         loop {
             tokio::select! {
-                report = &mut running => return Ok(Some(report)),
+                biased;
+                Some(bytes) = output.recv() => context.out.note_raw(&bytes),
+                report = &mut running => {
+                    while let Ok(bytes) = output.try_recv() {
+                        context.out.note_raw(&bytes);
+                    }
+                    return Ok(Some(report));
+                }
                 Some(report) = progress.recv() => {
                     let line = progress_line(self.node.as_str(), &report.message, report.percent);
                     context.out.note(&Tone::Faint.paint(&line, &context.stderr_look()));

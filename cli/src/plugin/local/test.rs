@@ -116,6 +116,7 @@ async fn play(
                 dry_run: case.call.dry_run,
                 cancel: Default::default(),
                 progress: None,
+                output: None,
                 tape: Tape::Replay(playback.clone()),
             },
         )

@@ -14,12 +14,13 @@ use wit_bindgen_core::{
 use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
 
 /// The host interface as this version has it.
-const HOST: [(&str, &str); 7] = [
+const HOST: [(&str, &str); 8] = [
     ("host/world.wit", include_str!("../wit/world.wit")),
     ("host/commands.wit", include_str!("../wit/commands.wit")),
     ("host/files.wit", include_str!("../wit/files.wit")),
     ("host/job.wit", include_str!("../wit/job.wit")),
     ("host/log.wit", include_str!("../wit/log.wit")),
+    ("host/output.wit", include_str!("../wit/output.wit")),
     ("host/probes.wit", include_str!("../wit/probes.wit")),
     ("host/state.wit", include_str!("../wit/state.wit")),
 ];

@@ -180,6 +180,21 @@ pub(crate) mod job {
     }
 }
 
+pub(crate) mod output {
+    use super::*;
+    use crate::__bindings::windlass::host::output::Error;
+
+    pub(crate) fn write(data: &[u8]) -> Result<(), Error> {
+        with("output", |script| {
+            if script.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            script.output.extend_from_slice(data);
+            Ok(())
+        })
+    }
+}
+
 pub(crate) mod log {
     use super::*;
     use crate::log::Level;

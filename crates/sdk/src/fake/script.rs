@@ -282,6 +282,7 @@ pub(super) struct Script {
     pub(super) calls: Vec<Call>,
     pub(super) progress: Vec<(String, Option<u8>)>,
     pub(super) log: Vec<(Level, String)>,
+    pub(super) output: Vec<u8>,
 }
 
 impl Default for Script {
@@ -302,6 +303,7 @@ impl Default for Script {
             calls: Vec::new(),
             progress: Vec::new(),
             log: Vec::new(),
+            output: Vec::new(),
         }
     }
 }
@@ -360,7 +362,7 @@ impl Installed {
                 script.steps.iter().map(|step| format!("\n  expected:  {}", step.expected)).collect();
             panic!("the plugin asked for less than was expected{missing}{}", script.told_before());
         }
-        Record { calls: script.calls, progress: script.progress, log: script.log }
+        Record { calls: script.calls, progress: script.progress, log: script.log, output: script.output }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::world::{World, bundle, json_of, with_manifest};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use windlass_bundle::{Bundle, NodePolicy};
 use windlass_runtime::{LoadError, ProgressReport};
-use windlass_types::{Digest, trace::TraceDetail};
+use windlass_types::{Digest, Outcome, trace::TraceDetail};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_what_their_wit_says() {
@@ -128,6 +129,45 @@ async fn nobody_needs_to_listen_to_progress() {
     call.progress = Some(to);
     drop(from);
     assert!(world.run(call).await.outcome.is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_output_waits_for_who_takes_it() {
+    let world = World::new().await;
+    let (to, mut from) = mpsc::channel(1);
+    let mut call = world.request("act.tell", json!({ "lines": 300, "width": 999, "seconds": 0 }));
+    call.output = Some(to);
+    let running = world.run(call);
+    tokio::pin!(running);
+    // Nobody takes any: it stands still.
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut running).await.is_err());
+    let taken = async {
+        let mut all = Vec::new();
+        while let Some(piece) = from.recv().await {
+            all.extend_from_slice(&piece);
+        }
+        all
+    };
+    let (report, all) = tokio::join!(running, taken);
+    assert_eq!(report.outcome, Outcome::Succeeded { value: 300_000.into() });
+    let expected: String = (0..300).map(|line| format!("{line:0999}\n")).collect();
+    assert!(all == expected.as_bytes());
+
+    // Told to end while it waits, it ends.
+    let (to, _from) = mpsc::channel(1);
+    let mut call = world.request("act.tell", json!({ "lines": 300, "width": 999, "seconds": 0 }));
+    call.output = Some(to);
+    call.time_limit = Duration::from_millis(200);
+    let report = world.run(call).await;
+    assert!(matches!(report.outcome, Outcome::TimedOut { .. }), "{:?}", report.outcome);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_has_a_limit() {
+    let world = World::new().await;
+    let most = json!({ "lines": 1100, "width": 65_000, "seconds": 0 });
+    let report = world.run(world.request("act.tell", most)).await;
+    assert_eq!(report.outcome, Outcome::Failed { error: format!("Error::Full({})", 64 << 20).into() });
 }
 
 #[tokio::test(flavor = "multi_thread")]

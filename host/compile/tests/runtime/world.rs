@@ -77,6 +77,7 @@ impl World {
             dry_run: false,
             cancel: CancellationToken::new(),
             progress: None,
+            output: None,
             tape: Tape::Off,
         }
     }

@@ -10,7 +10,7 @@ mod tour;
 
 use exports::windlass::torture::{act, echo, limits};
 use std::hint::black_box;
-use windlass::host::{commands, files, job, probes, state};
+use windlass::host::{commands, files, job, output, probes, state};
 
 struct Torture;
 
@@ -134,6 +134,19 @@ impl act::Guest for Torture {
 
     fn mark(path: String, line: String, seconds: u32) -> Result<(), String> {
         Self::append(format!("{path}.{}", job::get_context().node_name), line, seconds)
+    }
+
+    fn tell(lines: u32, width: u32, seconds: u32) -> Result<u64, String> {
+        let mut written = 0;
+        for line in 0..lines {
+            let text = format!("{line:0width$}\n", width = width as usize);
+            output::write(text.as_bytes()).map_err(|error| format!("{error:?}"))?;
+            written += text.len() as u64;
+        }
+        if seconds > 0 {
+            Self::sleep(seconds)?;
+        }
+        Ok(written)
     }
 
     fn read_file(path: String) -> Result<String, String> {
