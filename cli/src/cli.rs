@@ -8,12 +8,14 @@ pub mod plugin;
 pub mod plugins;
 pub mod rules;
 pub mod schedule;
+mod status;
 
 pub use access::{Roles, Tokens, Users};
 pub use events::Events;
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
 pub use plugin::Plugin;
 pub use plugins::Plugins;
+pub use status::Status;
 
 use crate::{
     commands::complete,
@@ -131,6 +133,7 @@ pub enum Command {
     /// Look at nodes, and decide who belongs to the grid.
     #[command(subcommand, arg_required_else_help = true)]
     Nodes(Nodes),
+    Status(Box<Status>),
     /// Find operations and read about them.
     #[command(subcommand, arg_required_else_help = true)]
     Ops(Ops),

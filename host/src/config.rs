@@ -5,9 +5,11 @@
 //! worse than a host that does not start.
 
 mod bundles;
+mod watches;
 
 pub use bundles::{BundleSettings, DEFAULT_TRUST_FILE};
 
+use crate::watches::WatchSettings;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::{
@@ -76,6 +78,8 @@ pub struct Config {
     pub compiled_dir: PathBuf,
     /// What is accepted of the bundles that a master wants here.
     pub bundles: BundleSettings,
+    /// What is kept of watches while no master is there.
+    pub watches: WatchSettings,
     /// Operations that run at once.
     pub workers: usize,
     /// Accepted operations that may wait for a worker.
@@ -189,6 +193,8 @@ struct File {
     allow_unsigned: Option<bool>,
     #[serde(default)]
     bundles: bundles::Table,
+    #[serde(default)]
+    watches: watches::Table,
     workers: Option<usize>,
     queue: Option<usize>,
     drain_seconds: Option<u64>,
@@ -303,6 +309,7 @@ impl Config {
 
         let bundles = bundles::settings(file.trust_file.map(absolute), file.allow_unsigned, file.bundles)
             .map_err(|(key, message)| wrong(key, message))?;
+        let watches = file.watches.settings().map_err(|(key, message)| wrong(key, message))?;
 
         let mut plugins = BTreeMap::new();
         for (name, settings) in file.plugins {
@@ -335,6 +342,7 @@ impl Config {
                 None => beside_executable("windlass-compile"),
             },
             bundles,
+            watches,
             workers,
             queue,
             drain: Duration::from_secs(drain),

@@ -77,7 +77,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
         message("worker = 3"),
         "`/etc/windlass/host.toml` line 3: unknown field `worker`, expected one of `name`, `masters`, \
          `ca_fingerprint`, `ca_file`, `state_dir`, `plugins_dir`, `compile_helper`, `compiled_dir`, \
-         `trust_file`, `allow_unsigned`, `bundles`, `workers`, `queue`, `drain_seconds`, `join_token`, \
+         `trust_file`, `allow_unsigned`, `bundles`, `watches`, `workers`, `queue`, `drain_seconds`, `join_token`, \
          `join_token_file`, `log`, `plugins`; did you mean `workers`?"
     );
     assert!(message("[[masters]]\nhots = \"x\"").contains("line 4"));
@@ -164,4 +164,20 @@ fn the_example_is_good_as_it_is_and_with_every_key_in_use() {
 
 fn is_key(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+#[test]
+fn what_is_kept_of_watches_has_bounds() {
+    let settings = |table: &str| parse(&format!("name = \"n1\"\nca_file = \"ca.pem\"\n[watches]\n{table}"));
+    let config = settings("max_changes = 5\nmax_bytes = \"1MiB\"\nmax_result = \"256KiB\"").unwrap();
+    let watches = config.watches;
+    assert_eq!((watches.changes, watches.bytes, watches.result), (5, 1 << 20, 256 << 10));
+    for (bad, key) in [
+        ("max_changes = 0", "watches.max_changes"),
+        ("max_bytes = \"1KiB\"", "watches.max_bytes"),
+        ("max_result = \"1MiB\"", "watches.max_result"),
+        ("max_result = \"lots\"", "watches.max_result"),
+    ] {
+        assert!(settings(bad).unwrap_err().to_string().contains(key), "{bad}");
+    }
 }

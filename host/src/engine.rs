@@ -3,6 +3,7 @@
 use crate::{
     bundles::{BundlesError, Interrupted, Source},
     jobs::Executor,
+    watches::Watch,
 };
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::watch;
@@ -17,6 +18,10 @@ pub trait Catalogue: Send + Sync + 'static {
     fn source(&self, digest: Digest) -> Option<PluginSource>;
     /// Changes when the inventory does.
     fn changes(&self) -> watch::Receiver<u64>;
+    /// What the plugins that can be called want repeated.
+    fn watches(&self) -> Vec<Watch> {
+        Vec::new()
+    }
 }
 
 /// Runs plugins and knows which there are.

@@ -8,6 +8,7 @@
 //! * [`jobs`]: running operations: workers, queue, cancel, results. [`journal`]: what was promised, on disk.
 //! * [`engine`]: what it needs of whatever runs plugins; [`plugins`]: that on the runtime.
 //! * [`bundles`]: plugins that a master wants here: fetched, verified, installed, and taken back.
+//! * [`watches`]: what this host repeats by itself, and keeps for the master.
 //! * [`facts`]: what this node is. [`check`]: what `windlass-host check` looks at.
 
 pub mod backoff;
@@ -29,3 +30,4 @@ pub mod plugins;
 pub mod service;
 pub mod session;
 pub mod trusted;
+pub mod watches;

@@ -15,6 +15,7 @@ use crate::{
     jobs::{Jobs, outbox::Outbox, pool::Pool},
     journal::{Entry, Journal, JournalError, Recovered, Retention},
     session::{Link, State},
+    watches::{Watches, schedule::Scheduler},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -67,6 +68,8 @@ pub struct Host {
     journal: Arc<Journal>,
     outbox: Arc<Outbox>,
     jobs: Jobs,
+    pool: Pool,
+    watches: Watches,
     engine: Arc<dyn Engine>,
     facts: Arc<Facts>,
     epoch: Arc<Epoch>,
@@ -96,14 +99,11 @@ impl Host {
             engine.node_is(certificate.node.id, config.name.as_str());
         }
         let outbox = Arc::new(Outbox::default());
-        let jobs = Jobs::new(
-            Arc::clone(&journal),
-            Arc::clone(&outbox),
-            Pool::new(config.workers, config.queue),
-            engine.clone(),
-        );
+        let pool = Pool::new(config.workers, config.queue);
+        let jobs = Jobs::new(Arc::clone(&journal), Arc::clone(&outbox), pool.clone(), engine.clone());
         engine.begin(interrupted(&recovered)).await?;
         jobs.recover(recovered).await;
+        let watches = Watches::new(config.watches);
         Ok(Host {
             config,
             credentials,
@@ -111,6 +111,8 @@ impl Host {
             journal,
             outbox,
             jobs,
+            pool,
+            watches,
             engine,
             facts: Arc::default(),
             epoch,
@@ -146,9 +148,18 @@ impl Host {
                 let _ = tokio::task::spawn_blocking(move || facts.refresh()).await;
             }
         };
+        let scheduler =
+            Scheduler::new(self.engine.clone(), self.engine.clone(), self.pool.clone(), self.watches.clone());
+        let stopping = stop.clone();
+        let watching = async move {
+            scheduler.run(stopping).await;
+            // The rest ends with the drain.
+            std::future::pending::<()>().await;
+        };
         let ended = tokio::select! {
             ended = self.keep_connected(goodbye.clone()) => ended,
             () = refresh => Ok(()),
+            () = watching => Ok(()),
             () = self.drain(stop, goodbye) => Ok(()),
         };
         let journal = Arc::clone(&self.journal);
@@ -203,6 +214,7 @@ impl Host {
             journal: Arc::clone(&self.journal),
             outbox: Arc::clone(&self.outbox),
             jobs: self.jobs.clone(),
+            watches: self.watches.clone(),
             engine: Arc::clone(&self.engine),
             facts: Arc::clone(&self.facts),
             credentials: self.credentials.clone(),

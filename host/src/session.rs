@@ -18,6 +18,7 @@ use crate::{
         outbox::{Event, Outbox},
     },
     journal::{Journal, boot_id, now_ms},
+    watches::Watches,
 };
 use prost::Message as _;
 use std::{
@@ -61,6 +62,7 @@ pub struct Link {
     pub journal: Arc<Journal>,
     pub outbox: Arc<Outbox>,
     pub jobs: Jobs,
+    pub watches: Watches,
     pub engine: Arc<dyn Engine>,
     pub facts: Arc<Facts>,
     pub credentials: Credentials,
@@ -134,6 +136,7 @@ impl Link {
         self.engine.blobs(None);
         self.state.send_replace(State::Problem(problem.clone()));
         self.outbox.close();
+        self.watches.close();
         Ended { problem, up: welcomed.map(|at| at.elapsed()) }
     }
 
@@ -197,6 +200,7 @@ impl Link {
         }
         self.state.send_replace(State::Connected(peer.to_owned()));
         self.jobs.say_all();
+        self.watches.open(welcome.takes_watch_reports);
         self.engine.blobs(Some(Arc::new(Master::new(client.clone()))));
 
         let (control, orders) = mpsc::channel(CONTROL);
@@ -343,6 +347,7 @@ impl Link {
             },
             Kind::RenewSoon(_) => return true,
             Kind::Desired(desired) => self.engine.desired(desired),
+            Kind::WatchReportAcknowledged(message) => self.watches.acknowledged(&message),
             Kind::Welcome(_) => tracing::debug!("welcomed twice"),
         }
         false
@@ -379,6 +384,8 @@ impl Link {
                     Some(kind) => kind,
                     None => continue,
                 },
+                // After all that is about jobs.
+                report = self.watches.next() => Kind::WatchReport(report),
             };
             if transport.send(message(kind)).await.is_err() {
                 return;

@@ -21,6 +21,7 @@ use crate::{
     run::RunError,
     schedules::Schedules,
     session::Sessions,
+    status::Statuses,
     store::Store,
 };
 use std::{sync::Arc, time::Duration};
@@ -75,12 +76,14 @@ impl Leading {
         let events = EventLog::new(store.clone(), config.retention.clone(), shutdown.clone());
         let schedules = Schedules::open(store.clone(), jobs.clone()).await?;
         let rules = Rules::open(store.clone(), events.clone(), jobs.clone()).await?;
+        let status = Statuses::open(store.clone(), fleet.clone()).await?;
         let tasks = TaskTracker::new();
         let sessions = Sessions {
             config: config.clone(),
             fleet: fleet.clone(),
             catalog: catalog.clone(),
             bundles: bundles.clone(),
+            status: status.clone(),
             authority,
             events: Arc::new(jobs.clone()),
             epoch,
@@ -97,6 +100,7 @@ impl Leading {
             events: events.clone(),
             schedules: schedules.clone(),
             rules: rules.clone(),
+            status: status.clone(),
         };
         let services = Services {
             epoch,
@@ -114,6 +118,7 @@ impl Leading {
             tokio::spawn(events.tend()),
             tokio::spawn(schedules.drive(shutdown.clone())),
             tokio::spawn(rules.drive(shutdown.clone())),
+            tokio::spawn(status.tend(shutdown.clone())),
         ];
         guard.disarm();
         Ok(Leading {

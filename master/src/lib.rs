@@ -32,6 +32,7 @@ pub mod rules;
 pub mod schedules;
 pub mod session;
 pub mod setup;
+pub mod status;
 pub mod store;
 pub mod targets;
 

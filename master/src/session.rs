@@ -19,9 +19,11 @@ use crate::{
     config::Config,
     fleet::{Announced, EnrollRefused, Fleet, RenewRefused, Session, SessionRefused},
     jobs::NodeEvents,
+    status::Statuses,
     uncut::uncut,
 };
 use futures_util::Stream;
+pub(crate) use incoming::cut;
 use incoming::{Incoming, request_ids};
 use inventory::{Parsed, inventory};
 use std::{
@@ -73,6 +75,7 @@ pub(crate) struct Sessions {
     pub fleet: Fleet,
     pub catalog: Catalog,
     pub bundles: Bundles,
+    pub status: Statuses,
     pub authority: Arc<Authority>,
     pub events: Arc<dyn NodeEvents>,
     /// What hosts are welcomed with.
@@ -142,6 +145,7 @@ impl Sessions {
                     time_ms: crate::now_ms(),
                     master_version: env!("CARGO_PKG_VERSION").to_owned(),
                     epoch,
+                    takes_watch_reports: true,
                 })
             })
             .await?;

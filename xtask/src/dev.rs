@@ -95,6 +95,7 @@ fn explanation(grid: &Grid, dir: &Path) -> String {
   windlass run monitor.disk.list --on n1
   windlass run zfs.pool.list --on 'n*' -o json
   windlass jobs list
+  windlass status
   windlass plugins show zfs
 
 Logs and configuration lie in {}. Ctrl-C ends everything and removes it.",

@@ -11,6 +11,7 @@ mod feed;
 mod rules;
 mod schedules;
 mod sse;
+mod status;
 pub mod tls;
 
 pub use error::{ClientError, explain};

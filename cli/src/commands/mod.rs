@@ -18,6 +18,7 @@ mod run;
 mod schedule;
 mod shell;
 mod show;
+mod status;
 mod tokens;
 mod users;
 
@@ -79,6 +80,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Login(login) => login::login(context, login).await,
         Command::Whoami => login::whoami(context).await,
         Command::Nodes(nodes) => nodes::run(context, nodes).await,
+        Command::Status(status) => status::run(context, *status).await,
         Command::Ops(ops) => ops::run(context, ops).await,
         Command::Run(run) => Box::pin(run::run(context, *run)).await,
         Command::Jobs(jobs) => Box::pin(jobs::run(context, jobs)).await,

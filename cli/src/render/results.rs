@@ -22,7 +22,7 @@ pub struct Results {
 }
 
 /// The value of a successful node. `result<T, E>` has become the outcome: its `T` remains.
-fn value_shape(result: Option<&Shape>) -> Option<&Shape> {
+pub fn value_shape(result: Option<&Shape>) -> Option<&Shape> {
     match result {
         Some(Shape::Result { ok, .. }) => ok.as_deref(),
         other => other,

@@ -28,7 +28,7 @@ pub fn clock(at_ms: i64, look: &Look) -> String {
 }
 
 /// A duration in its largest unit: `45s`, `3m`, `5h`, `12d`.
-fn rough(ms: u64) -> String {
+pub fn rough(ms: u64) -> String {
     let seconds = ms / 1_000;
     match seconds {
         0..60 => format!("{seconds}s"),

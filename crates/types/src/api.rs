@@ -27,7 +27,7 @@
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
 //! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`]. Operations by
-//! the clock: see [`schedules`]. Users and roles: see [`access`].
+//! the clock: see [`schedules`]. Users and roles: see [`access`]. What watches found: see [`status`].
 //!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
 //! Calls carry `Authorization: Bearer TOKEN`. Every error is an [`ApiError`].
@@ -37,6 +37,7 @@ pub mod bundles;
 pub mod events;
 pub mod rules;
 pub mod schedules;
+pub mod status;
 
 use crate::ids::{
     Digest, Fingerprint, JobId, NodeId, NodeName, OperationName, PluginName, RoleName, UserName,

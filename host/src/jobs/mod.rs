@@ -9,6 +9,7 @@
 //! The operation itself is behind [`Executor`], so that all of this is tested without a plugin.
 
 pub mod encode;
+pub mod execute;
 pub mod outbox;
 pub mod output;
 pub mod pool;
@@ -585,53 +586,37 @@ impl Inner {
     }
 
     async fn execute(&self, request: Request, admission: Admission, cancel: CancellationToken) -> Finished {
-        let id = request.id;
-        let began = Instant::now();
-        let time_limit = admission.timeout.min(request.deadline.saturating_duration_since(began));
+        let left = request.deadline.saturating_duration_since(Instant::now());
         let (progress, reports) = mpsc::channel(16);
         let (output, mut printed) = mpsc::channel(1);
-        let operation = request.operation.to_string();
+        let id = request.id;
         let call = Call {
             job_id: request.job_id,
             operation: request.operation,
             args: request.args,
             type_digest: request.type_digest,
-            time_limit,
+            time_limit: admission.timeout.min(left),
             dry_run: request.dry_run,
-            cancel: cancel.clone(),
+            cancel,
             progress,
             output,
         };
-        // A task of its own: a panic in there ends this operation, not the host.
-        let mut run = AbortOnDrop(tokio::spawn(admission.work.run(call)));
         let progress = forward_progress(&self.outbox, id, reports);
         let pump = async {
             self.pump(id, &mut printed).await;
             std::future::pending::<std::convert::Infallible>().await
         };
-        let ended = tokio::select! {
-            ended = &mut run.0 => ended.ok(),
-            () = async {
-                cancel.cancelled().await;
-                tokio::time::sleep(GRACE).await;
-            } => Some(Outcome::Cancelled { started: true }.into()),
-            () = tokio::time::sleep(time_limit + GRACE) => {
-                Some(Outcome::TimedOut { after_ms: millis(began.elapsed()) }.into())
+        let beside = async {
+            tokio::select! {
+                never = progress => never,
+                never = pump => never,
             }
-            never = progress => match never {},
-            never = pump => match never {},
         };
-        drop(run);
+        let finished = execute::within_limits(admission.work, call, beside).await;
         while let Ok(data) = printed.try_recv() {
             self.print(id, data);
         }
-        let output_bytes = self.streams.ended(id);
-        let ended = ended.map(|finished| Finished { output_bytes, ..finished });
-        ended.unwrap_or_else(|| {
-            tracing::error!(request = %id, operation, "the host failed while it ran the operation");
-            Outcome::Indeterminate { message: "the host failed while it ran; its log says more".into() }
-                .into()
-        })
+        Finished { output_bytes: self.streams.ended(id), ..finished }
     }
 
     /// Pass output on as the master takes it, until there will be no more.
@@ -659,14 +644,6 @@ impl Inner {
             tokio::time::sleep(RETRY).await;
         }
         self.outbox.recorded(id);
-    }
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<Finished>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

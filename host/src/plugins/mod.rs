@@ -15,6 +15,7 @@ use crate::{
     explain::chain,
     jobs::{Admission, Executor, Refused},
     trusted,
+    watches::Watch,
 };
 use load::Loader;
 use local::Broken;
@@ -187,6 +188,11 @@ impl Catalogue for Plugins {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.table.changes()
+    }
+
+    fn watches(&self) -> Vec<Watch> {
+        let tables = self.table.now();
+        tables.all().into_iter().flat_map(|(name, item)| item.watches(name)).collect()
     }
 }
 

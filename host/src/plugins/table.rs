@@ -1,6 +1,9 @@
 //! Which plugins there are now. Readers take the whole table as it is; writers put another in its place.
 
-use crate::bundles::Trial;
+use crate::{
+    bundles::Trial,
+    watches::{Key, Watch},
+};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -120,6 +123,24 @@ impl Item {
     pub fn concurrency(&self) -> usize {
         let limit = self.plugin.as_ref().map_or(1, |plugin| plugin.manifest().limits.concurrency);
         usize::try_from(limit).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// What it wants repeated; nothing of one that can't be used.
+    pub fn watches(&self, name: &PluginName) -> Vec<Watch> {
+        let Ok(plugin) = &self.plugin else { return Vec::new() };
+        let watches = plugin.manifest().watches.iter();
+        let watch = |(watch, declared): (&String, &windlass_bundle::Watch)| {
+            Some(Watch {
+                key: Key { plugin: name.clone(), name: watch.clone() },
+                operation: plugin.operations().get(&declared.operation)?.name.clone(),
+                args: declared.args.clone(),
+                every: declared.every,
+                jitter: declared.jitter,
+                version: self.version.clone(),
+                digest: self.digest,
+            })
+        };
+        watches.filter_map(watch).collect()
     }
 
     /// As a master is told of it.

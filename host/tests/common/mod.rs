@@ -209,6 +209,8 @@ impl Node for Service {
                 time_ms: windlass_host::journal::now_ms(),
                 master_version: "test".into(),
                 epoch,
+                // What these tests are about is said one by one.
+                takes_watch_reports: false,
             };
             let _ =
                 answers.send(Ok(MasterMessage { kind: Some(master_message::Kind::Welcome(welcome)) })).await;

@@ -107,6 +107,8 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::POST, "/api/v1/deployments/{id}/abort", OnNodes(PluginsDeploy)),
         (Method::POST, "/api/v1/deployments/{id}/rollback", OnNodes(PluginsDeploy)),
         (Method::GET, "/api/v1/events", Needs(EventsRead)),
+        (Method::GET, "/api/v1/status", Needs(NodesRead)),
+        (Method::GET, "/api/v1/nodes/{node}/status", Needs(NodesRead)),
         (Method::GET, "/api/v1/schedules", Needs(SchedulesRead)),
         // As for jobs: a schedule makes them later.
         (Method::POST, "/api/v1/schedules", Runs),

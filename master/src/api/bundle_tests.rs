@@ -38,6 +38,7 @@ impl Api {
             rules: Rules::open(rig.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
             events,
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
+            status: rig.status.clone(),
         };
         let token = async |role: Role| {
             let new =

@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `status`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -28,6 +28,7 @@ mod rules;
 mod schedule_tests;
 mod schedules;
 mod server;
+mod status;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    rules::Rules, schedules::Schedules, store::Store,
+    rules::Rules, schedules::Schedules, status::Statuses, store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -72,6 +73,7 @@ pub struct Context {
     pub events: EventLog,
     pub schedules: Schedules,
     pub rules: Rules,
+    pub status: Statuses,
 }
 
 /// What the routes share.
@@ -151,6 +153,8 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(deployments::abort))
         .routes(routes!(deployments::rollback))
         .routes(routes!(events::list))
+        .routes(routes!(status::list))
+        .routes(routes!(status::show))
         .routes(routes!(schedules::list, schedules::create))
         .routes(routes!(schedules::show, schedules::delete))
         .routes(routes!(schedules::pause))

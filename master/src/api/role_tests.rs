@@ -90,6 +90,8 @@ const LEAST: &[(&str, &str, Option<Level>)] = {
         ("POST", "/api/v1/rules/{name}/resume", Some(Admin)),
         ("GET", "/api/v1/rules/{name}/firings", Some(Admin)),
         ("GET", "/api/v1/jobs/{id}/nodes/{node}/output", Some(Viewer)),
+        ("GET", "/api/v1/status", Some(Viewer)),
+        ("GET", "/api/v1/nodes/{node}/status", Some(Viewer)),
     ]
 };
 

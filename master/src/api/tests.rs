@@ -98,6 +98,7 @@ async fn context(rig: &Rig, grid: &Grid) -> Context {
         rules: Rules::open(grid.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
         events,
         schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
+        status: Statuses::open(grid.store.clone(), rig.fleet.clone()).await.unwrap(),
     }
 }
 

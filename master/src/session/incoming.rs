@@ -62,6 +62,7 @@ impl Incoming<'_> {
             }
             host_message::Kind::Output(message) => self.output(node, message).await?,
             host_message::Kind::Result(message) => self.result(node, message).await?,
+            host_message::Kind::WatchReport(message) => self.watch_report(message).await?,
             host_message::Kind::PluginSource(source) => self.sessions.catalog.offer(node, source).await,
             host_message::Kind::Facts(facts) => match crate::enroll::facts(&facts.json) {
                 Ok(facts) => self.announce(Some(facts), None, None),
@@ -145,6 +146,30 @@ impl Incoming<'_> {
         sent.map_err(|_| Status::resource_exhausted("the host does not read its messages"))
     }
 
+    async fn watch_report(&self, message: v1::WatchReport) -> Result<(), Status> {
+        let (node, sequence) = (self.session.node.id, message.sequence);
+        // The name may have changed since the session began, and a node that is gone has no status.
+        let Some(record) = self.session.fleet.node(node) else { return Ok(()) };
+        let unknown = match crate::status::parse(message) {
+            Ok(report) => self.sessions.status.report(&record, report).await.map_err(|error| {
+                tracing::error!(%node, %error, "cannot store what watches found");
+                Status::unavailable("the master cannot store results now: send them again later")
+            })?,
+            Err(problem) => {
+                tracing::warn!(%node, problem, "a report of watches that cannot be read");
+                // The host would send it again for ever.
+                Vec::new()
+            }
+        };
+        let acknowledge = Kind::WatchReportAcknowledged(v1::WatchReportAcknowledged { sequence, unknown });
+        // With the queue full the host sends it again in its next session.
+        self.session
+            .live
+            .outgoing
+            .try_send(Box::new(acknowledge))
+            .map_err(|_| Status::resource_exhausted("the host does not read its messages"))
+    }
+
     fn request(&self, id: &str) -> Option<RequestId> {
         id.parse()
             .inspect_err(|error| tracing::warn!(node = %self.session.node.id, %error, "bad request id"))
@@ -178,7 +203,7 @@ pub(super) fn request_ids(texts: &[String]) -> Vec<RequestId> {
 }
 
 /// Cut a text at a character boundary.
-pub(super) fn cut(text: &mut String, max_bytes: usize) {
+pub(crate) fn cut(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         let end = (0..=max_bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);

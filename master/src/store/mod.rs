@@ -17,6 +17,7 @@ pub(crate) mod rules;
 pub(crate) mod schedules;
 mod schema;
 pub mod sql;
+pub(crate) mod status;
 pub mod tokens;
 pub mod users;
 mod writer;

@@ -85,6 +85,7 @@ const TABLES: &[&str] = &[
     "schedule_runs",
     "rules",
     "rule_firings",
+    "node_status",
     "leader",
 ];
 /// Values bound in one statement at most; PostgreSQL takes 65,535.

@@ -32,6 +32,7 @@ use crate::{
     enroll::{self, Enrollment, RateLimit},
     fleet::{Fleet, NodeRecord},
     session::{self, NodesOnly, Sessions},
+    status::Statuses,
     store::Store,
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -62,6 +63,7 @@ pub(crate) struct Rig {
     pub fleet: Fleet,
     pub catalog: Catalog,
     pub bundles: Bundles,
+    pub status: Statuses,
     pub authority: Arc<Authority>,
     pub events: Recorder,
     pub node: SocketAddr,
@@ -112,6 +114,8 @@ impl Rig {
             .unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(bundles.clone().drive(shutdown.clone()));
+        let status = Statuses::open(store.clone(), fleet.clone()).await.unwrap();
+        tokio::spawn(status.clone().tend(shutdown.clone()));
         let events = Recorder::default();
 
         let (key, server) = authority.server(&config.server_names).unwrap();
@@ -135,6 +139,7 @@ impl Rig {
             fleet: fleet.clone(),
             catalog: catalog.clone(),
             bundles: bundles.clone(),
+            status: status.clone(),
             authority: authority.clone(),
             events: Arc::new(events.clone()),
             epoch: 1,
@@ -149,6 +154,7 @@ impl Rig {
             fleet,
             catalog,
             bundles,
+            status,
             authority,
             events,
             node: node_address,
