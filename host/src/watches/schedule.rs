@@ -227,10 +227,9 @@ impl Scheduler {
                 output,
             };
             let nobody_asks = async {
-                tokio::join!(
-                    async { while reports.recv().await.is_some() {} },
-                    async { while printed.recv().await.is_some() {} },
-                );
+                let reported = async { while reports.recv().await.is_some() {} };
+                let written = async { while printed.recv().await.is_some() {} };
+                tokio::join!(reported, written);
                 std::future::pending().await
             };
             let finished = jobs::execute::within_limits(admission.work, call, nobody_asks).await;
