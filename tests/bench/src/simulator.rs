@@ -261,6 +261,7 @@ async fn answer(
         trace_json: b"[]".as_slice().into(),
         stats_json: serde_json::to_vec(&windlass_types::trace::CallStats::default())?.into(),
         plugin_digest,
+        output_bytes: 0,
     };
     send(outgoing, v1::host_message::Kind::Result(result)).await
 }
