@@ -386,11 +386,14 @@ fn the_reference_is_right() {
     let reference = include_str!("../../../../docs/plugin-manifest.md");
     let examples: Vec<&str> =
         reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 3);
-    for example in &examples[..2] {
+    let (manifests, others): (Vec<&str>, Vec<&str>) =
+        examples.into_iter().partition(|example| example.starts_with("name = "));
+    assert_eq!(manifests.len(), 2);
+    for example in manifests {
         Manifest::parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
     }
-    let policy: toml::Table = toml::from_str(examples[2]).expect("TOML");
+    let policy = others.into_iter().find(|example| example.contains("policy")).expect("a policy");
+    let policy: toml::Table = toml::from_str(policy).expect("TOML");
     let policy = policy["plugins"]["zfs"]["policy"].clone();
     policy.try_into::<crate::NodePolicy>().expect("a policy");
     let named = |word: &str| assert!(reference.contains(&format!("`{word}`")), "{word}");
