@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use windlass_tests::{Binaries, Grid, GridOptions, Output, Postgres, until};
 
 /// Two masters, the first of which leads at the begin, with a host at each.
@@ -35,6 +35,22 @@ impl Pair {
 
     fn host_log(&self, name: &str) -> String {
         std::fs::read_to_string(self.grid.host_dir(name).join("host.log")).unwrap()
+    }
+
+    /// Stop the first master outside of a transaction. Within one it would keep the lock of a database file,
+    /// and nobody else could write before it wakes up.
+    fn pause_the_first(&mut self) {
+        let master = self.grid.master();
+        let process = PathBuf::from(format!("/proc/{}", master.pid()));
+        until("it is stopped outside of a transaction", || {
+            master.signal(Signal::STOP).unwrap();
+            until("it is stopped", || threads(&process).iter().all(|state| *state == 'T').then_some(()));
+            let writes = writes(master.pid());
+            if writes {
+                master.signal(Signal::CONT).unwrap();
+            }
+            (!writes).then_some(())
+        });
     }
 
     /// The command line, at the second master.
@@ -183,11 +199,29 @@ fn a_leader_that_was_paused_can_write_nothing_to_a_server_when_it_wakes_up() {
     the_leader_is_paused(Pair::on(Some(&postgres)), "leader-pause-server");
 }
 
+/// The states of the threads of a process, as proc(5) has them.
+fn threads(process: &Path) -> Vec<char> {
+    let stats = process.join("task").read_dir().unwrap().flatten();
+    let stats = stats.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // Behind the name, which is in parentheses and may hold anything.
+    stats.map(|stat| stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()).collect()
+}
+
+/// Whether a process holds a lock for writing on any file: SQLite takes one for each transaction.
+fn writes(pid: u32) -> bool {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let pid = pid.to_string();
+    locks.lines().any(|lock| {
+        let words: Vec<&str> = lock.split_whitespace().collect();
+        words.get(1..5) == Some(&["POSIX", "ADVISORY", "WRITE", pid.as_str()])
+    })
+}
+
 /// What a paused leader may do when it wakes up, whatever the database.
 fn the_leader_is_paused(mut pair: Pair, name: &str) {
     let file = Scratch::new(name);
     let id = append(&pair, &file, 3, |pair, args| pair.grid.windlass(args));
-    pair.grid.master().signal(Signal::STOP).unwrap();
+    pair.pause_the_first();
     // Its host leaves it, and the job ends elsewhere.
     assert_eq!(pair.outcomes_at_second(&id, 2), ["succeeded", "succeeded"]);
     pair.wait_online_at_second("n1");
