@@ -18,6 +18,7 @@ mod run;
 mod schedule;
 mod shell;
 mod show;
+mod standing;
 mod status;
 mod tokens;
 mod users;

@@ -1,19 +1,17 @@
 //! `rules …`
 
-use super::Context;
+use super::{Context, standing};
 use crate::{
-    args,
     cli::rules::{Add, Rules},
     client::Client,
     duration::millis,
     exit::{Exit, Problem},
-    output::consent,
     render::{events, rules},
 };
 use anyhow::Result;
 use serde::Serialize;
 use windlass_types::{
-    Effect, OperationName,
+    OperationName,
     api::{
         NewJob, Target,
         rules::{Firing, NewRule, Rule, Then, TryRule},
@@ -109,14 +107,8 @@ async fn add(context: &Context, client: &Client, add: Add) -> Result<()> {
 }
 
 async fn job(client: &Client, add: &Add, operation: &OperationName, target: Target) -> Result<NewJob> {
-    let info = client.operation(operation.as_str()).await?;
-    let see = format!("see `windlass ops show {}`", info.name);
-    let args =
-        args::read(info.name.as_str(), &info.operation.signature, add.args.as_deref(), &add.words, &see)?;
-    if info.effect == Effect::Destroy && !add.dry_run {
-        let question = format!("run `{operation}`, which may lose data, again and again without asking?");
-        consent(add.consent.yes, &question)?;
-    }
+    let (base, agreed) = (add.args.as_deref(), add.consent.yes);
+    let args = standing::arguments(client, operation, base, &add.words, add.dry_run, agreed).await?;
     Ok(NewJob {
         operation: operation.clone(),
         args,

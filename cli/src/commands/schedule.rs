@@ -1,23 +1,18 @@
 //! `schedule …`
 
-use super::{Context, run::unsure};
+use super::{Context, run::unsure, standing};
 use crate::{
-    args,
     cli::schedule::{Add, Schedule},
     client::Client,
     duration::millis,
     exit::Exit,
-    output::consent,
     render::{schedule, time},
 };
 use anyhow::Result;
 use serde::Serialize;
-use windlass_types::{
-    Effect,
-    api::{
-        NewJob,
-        schedules::{NewSchedule, ScheduleRun, When},
-    },
+use windlass_types::api::{
+    NewJob,
+    schedules::{NewSchedule, ScheduleRun, When},
 };
 
 /// A schedule with its last runs, as programs get it.
@@ -83,15 +78,8 @@ pub async fn run(context: &Context, command: Schedule) -> Result<Exit> {
 
 async fn add(context: &Context, client: &Client, add: Add) -> Result<()> {
     let target = add.target.required()?;
-    let info = client.operation(add.operation.as_str()).await?;
-    let see = format!("see `windlass ops show {}`", info.name);
-    let args =
-        args::read(info.name.as_str(), &info.operation.signature, add.args.as_deref(), &add.words, &see)?;
-    if info.effect == Effect::Destroy && !add.dry_run {
-        let question =
-            format!("run `{}`, which may lose data, again and again without asking?", add.operation);
-        consent(add.consent.yes, &question)?;
-    }
+    let (base, agreed) = (add.args.as_deref(), add.consent.yes);
+    let args = standing::arguments(client, &add.operation, base, &add.words, add.dry_run, agreed).await?;
     let new = NewSchedule {
         name: add.name,
         job: NewJob {

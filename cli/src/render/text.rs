@@ -3,16 +3,7 @@
 /// Text without anything that a terminal would obey: control characters and those that change the
 /// direction of writing appear as `\u{…}`. Newlines and tabs become spaces.
 pub fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(' '),
-            '\r' => {}
-            c if is_active(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
+    clean_text(text).replace(['\n', '\t'], " ")
 }
 
 /// Like [`clean`], keeping line breaks.
