@@ -219,13 +219,7 @@ impl Shared {
         detail: Value,
         change: impl Future<Output = Result<T, FleetError>>,
     ) -> Result<T, Error> {
-        let entry = NewEntry {
-            actor: caller.name.clone(),
-            action,
-            subject: subject.to_string(),
-            detail,
-            allowed: true,
-        };
+        let entry = NewEntry::allowed(&caller.name, action, subject, detail);
         self.append(entry.clone()).await?;
         match change.await {
             Ok(done) => Ok(done),

@@ -35,8 +35,7 @@ impl<'m> Draft<'m> {
     }
 
     pub fn audit(&mut self, actor: &str, action: &'static str, subject: impl ToString, detail: Value) {
-        let (actor, subject) = (actor.to_owned(), subject.to_string());
-        self.changes.push(Change::Audit(NewEntry { actor, action, subject, detail, allowed: true }));
+        self.changes.push(Change::Audit(NewEntry::allowed(actor, action, subject, detail)));
     }
 
     /// The set of this node is another one.

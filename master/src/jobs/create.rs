@@ -196,15 +196,10 @@ impl Engine {
             .map(|node| PartRow { request: RequestId::new(), node: node.id, name: node.name.clone() })
             .collect();
         let (row, part_rows, type_digest) = (job.clone(), parts.clone(), operation.type_digest);
-        let entry = NewEntry {
-            actor: actor.to_owned(),
-            action: "job.create",
-            subject: job.id.to_string(),
-            detail: json!({
-                "operation": job.operation, "effect": job.effect, "dry_run": job.dry_run, "nodes": job.nodes,
-            }),
-            allowed: true,
-        };
+        let detail = json!({
+            "operation": job.operation, "effect": job.effect, "dry_run": job.dry_run, "nodes": job.nodes,
+        });
+        let entry = NewEntry::allowed(actor, "job.create", job.id, detail);
         let event = NewEvent::new(
             "job.created",
             job.id,

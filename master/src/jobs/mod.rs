@@ -583,13 +583,7 @@ impl Jobs {
     /// # Errors
     /// If there is no such job, or it is finished.
     pub async fn cancel(&self, id: JobId, actor: &str) -> Result<Job, JobError> {
-        let entry = NewEntry {
-            actor: actor.to_owned(),
-            action: "job.cancel",
-            subject: id.to_string(),
-            detail: serde_json::Value::Null,
-            allowed: true,
-        };
+        let entry = NewEntry::allowed(actor, "job.cancel", id, serde_json::Value::Null);
         let open = self
             .engine
             .store

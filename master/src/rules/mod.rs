@@ -253,7 +253,7 @@ impl Rules {
         let detail = json!({
             "kind": made.kind, "when": made.when, "then": made.then, "most": made.most, "per_ms": made.per_ms,
         });
-        let entry = entry(actor, "rule.create", &name, detail);
+        let entry = NewEntry::allowed(actor, "rule.create", &name, detail);
         let row = stored.clone();
         let write = inner.store.write::<i64, StoreError, _>(move |c| {
             Box::pin(async move {
@@ -278,7 +278,7 @@ impl Rules {
         let inner = &self.inner;
         let _changing = inner.changing.lock().await;
         let Stored { id, made, .. } = inner.find(name)?.stored;
-        let entry = entry(actor, "rule.delete", &made.name, Value::Null);
+        let entry = NewEntry::allowed(actor, "rule.delete", &made.name, Value::Null);
         let write = inner.store.write::<(), StoreError, _>(move |c| {
             Box::pin(async move {
                 rows::delete(c, &id).await?;
@@ -304,7 +304,7 @@ impl Rules {
         live.stored.made.paused = paused;
         let id = live.stored.id.clone();
         let action = if paused { "rule.pause" } else { "rule.resume" };
-        let entry = entry(actor, action, &live.stored.made.name, Value::Null);
+        let entry = NewEntry::allowed(actor, action, &live.stored.made.name, Value::Null);
         let write = inner.store.write::<i64, StoreError, _>(move |c| {
             Box::pin(async move {
                 let done_seq = rows::set_paused(c, &id, paused).await?;
@@ -339,8 +339,4 @@ impl Rules {
         });
         looked.await.unwrap_or_else(|_| Err("the expression can't be read".into())).map_err(RuleError::Bad)
     }
-}
-
-fn entry(actor: &str, action: &'static str, name: &RuleName, detail: Value) -> NewEntry {
-    NewEntry { actor: actor.to_owned(), action, subject: name.to_string(), detail, allowed: true }
 }

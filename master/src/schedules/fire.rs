@@ -1,10 +1,11 @@
 //! From a time that has come to a job.
 
-use super::{Inner, Live, ScheduleError, Schedules, entry};
+use super::{Inner, Live, ScheduleError, Schedules};
 use crate::{
     jobs::JobError,
     store::{
-        StoreError, audit,
+        StoreError,
+        audit::{self, NewEntry},
         schedules::{self as rows, Begun, Fire},
     },
 };
@@ -154,7 +155,8 @@ impl Schedules {
                 }
             }
         }
-        let entry = entry(actor, "schedule.run", &live.stored.made.name, json!({ "job": fire.job }));
+        let entry =
+            NewEntry::allowed(actor, "schedule.run", &live.stored.made.name, json!({ "job": fire.job }));
         let write = inner
             .store
             .write::<(), StoreError, _>(move |c| Box::pin(async move { audit::append(c, &entry).await }));

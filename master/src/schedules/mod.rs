@@ -287,7 +287,7 @@ impl Schedules {
             "operation": made.job.operation, "dry_run": made.job.dry_run, "when": made.when,
             "missed": made.missed, "max_running": made.max_running,
         });
-        let entry = entry(actor, "schedule.create", &name, detail);
+        let entry = NewEntry::allowed(actor, "schedule.create", &name, detail);
         let write = inner.store.write::<(), StoreError, _>(move |c| {
             Box::pin(async move {
                 rows::insert(c, &stored).await?;
@@ -309,7 +309,7 @@ impl Schedules {
         let inner = &self.inner;
         let _changing = inner.changing.lock().await;
         let Stored { id, made, .. } = inner.find(name)?.stored;
-        let entry = entry(actor, "schedule.delete", &made.name, Value::Null);
+        let entry = NewEntry::allowed(actor, "schedule.delete", &made.name, Value::Null);
         let write = inner.store.write::<(), StoreError, _>(move |c| {
             Box::pin(async move {
                 rows::delete(c, &id).await?;
@@ -339,7 +339,7 @@ impl Schedules {
         }
         let (id, done_ms) = (live.stored.id.clone(), live.stored.done_ms);
         let action = if paused { "schedule.pause" } else { "schedule.resume" };
-        let entry = entry(actor, action, &live.stored.made.name, Value::Null);
+        let entry = NewEntry::allowed(actor, action, &live.stored.made.name, Value::Null);
         let write = inner.store.write::<(), StoreError, _>(move |c| {
             Box::pin(async move {
                 rows::set_paused(c, &id, paused, done_ms).await?;
@@ -352,8 +352,4 @@ impl Schedules {
         inner.wake.notify_one();
         Ok(shown)
     }
-}
-
-fn entry(actor: &str, action: &'static str, name: &ScheduleName, detail: Value) -> NewEntry {
-    NewEntry { actor: actor.to_owned(), action, subject: name.to_string(), detail, allowed: true }
 }

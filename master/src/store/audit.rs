@@ -31,6 +31,13 @@ pub struct NewEntry {
     pub allowed: bool,
 }
 
+impl NewEntry {
+    /// Of something that somebody was allowed to do.
+    pub fn allowed(actor: &str, action: &'static str, subject: impl ToString, detail: Value) -> Self {
+        NewEntry { actor: actor.to_owned(), action, subject: subject.to_string(), detail, allowed: true }
+    }
+}
+
 /// Append an entry, in the transaction of what it is about.
 ///
 /// # Errors

@@ -86,7 +86,8 @@ pub async fn append(c: &mut Connection, events: &[NewEvent]) -> Result<()> {
     Ok(())
 }
 
-async fn newest(c: &mut Connection) -> Result<i64> {
+/// The number of the newest event, within a write; 0 if there is none.
+pub(super) async fn newest(c: &mut Connection) -> Result<i64> {
     let newest: Option<i64> = sql::query("SELECT MAX(seq) FROM events").fetch_scalar(c).await?.flatten();
     Ok(newest.unwrap_or(0))
 }

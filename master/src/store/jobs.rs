@@ -7,7 +7,7 @@ use super::{
     Connection, Row, Store, StoreError,
     bundles::signed,
     events::{self, NewEvent},
-    nodes::{from_json, parse, to_json},
+    nodes::{from_json, from_word, parse, to_json},
     outputs,
     sql::{self, Insert},
 };
@@ -339,7 +339,7 @@ fn job(row: &Row) -> Result<Job> {
         id: parse("job id", text("id")?)?,
         operation: parse("operation name", text("operation")?)?,
         args: from_json("arguments", text("args")?)?,
-        effect: from_json("effect", &format!("\"{}\"", text("effect")?))?,
+        effect: from_word("effect", text("effect")?)?,
         dry_run: row.try_get("dry_run")?,
         target: from_json("target", text("target")?)?,
         state: if finished_ms.is_some() { JobState::Finished } else { JobState::Running },

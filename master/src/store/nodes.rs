@@ -29,6 +29,12 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> 
     serde_json::from_str(text).map_err(|error| StoreError::corrupt(what, error))
 }
 
+/// One of a closed set, stored as its word.
+pub(crate) fn from_word<T: DeserializeOwned>(what: &'static str, word: &str) -> Result<T> {
+    T::deserialize(serde::de::value::StrDeserializer::<serde_json::Error>::new(word))
+        .map_err(|error| StoreError::corrupt(what, error))
+}
+
 pub(crate) fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| StoreError::corrupt(what, error))
 }

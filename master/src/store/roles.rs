@@ -109,13 +109,7 @@ pub async fn set(store: &Store, name: &RoleName, rules: &[RoleRule], actor: &str
     }
     Role::parse(name.clone(), rules)?;
     let text = to_json("rules", &rules)?;
-    let entry = audit::NewEntry {
-        actor: actor.to_owned(),
-        action: "role.set",
-        subject: name.to_string(),
-        detail: json!({ "rules": rules }),
-        allowed: true,
-    };
+    let entry = audit::NewEntry::allowed(actor, "role.set", name, json!({ "rules": rules }));
     let name = name.to_string();
     store
         .write::<(), AccessError, _>(move |c| {
@@ -143,13 +137,7 @@ pub async fn remove(store: &Store, name: &RoleName, actor: &str) -> Result<(), A
     if api::Role::named(name).is_some() {
         return Err(AccessError::BuiltIn(name.clone()));
     }
-    let entry = audit::NewEntry {
-        actor: actor.to_owned(),
-        action: "role.remove",
-        subject: name.to_string(),
-        detail: serde_json::Value::Null,
-        allowed: true,
-    };
+    let entry = audit::NewEntry::allowed(actor, "role.remove", name, serde_json::Value::Null);
     let name = name.clone();
     store
         .write::<(), AccessError, _>(move |c| {

@@ -7,7 +7,7 @@ use super::{
     Connection, Row, Store, StoreError,
     bundles::signed,
     events::{self, NewEvent},
-    nodes::{from_json, parse, to_json},
+    nodes::{from_json, from_word, parse, to_json},
     sql,
 };
 use crate::rules::Stored;
@@ -35,8 +35,7 @@ fn state_word(state: FiringState) -> &'static str {
 
 /// A new rule, for events from now on.
 pub async fn insert(c: &mut Connection, stored: &Stored) -> Result<i64> {
-    let done: Option<i64> = sql::query("SELECT MAX(seq) FROM events").fetch_scalar(&mut *c).await?.flatten();
-    let (new, done_seq) = (&stored.made, done.unwrap_or(0));
+    let (new, done_seq) = (&stored.made, events::newest(c).await?);
     sql::query(
         "INSERT INTO rules (id, name, kind, condition, action, most, per_ms, paused, created_by, created_ms, \
          done_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -89,8 +88,7 @@ pub async fn delete(c: &mut Connection, id: &str) -> Result<()> {
 
 /// Pause a rule, or let it go on with events from now on. Gives back up to where it is done.
 pub async fn set_paused(c: &mut Connection, id: &str, paused: bool) -> Result<i64> {
-    let done: Option<i64> = sql::query("SELECT MAX(seq) FROM events").fetch_scalar(&mut *c).await?.flatten();
-    let done_seq = done.unwrap_or(0);
+    let done_seq = events::newest(c).await?;
     sql::query("UPDATE rules SET paused = $2, done_seq = $3 WHERE id = $1")
         .bind(id)
         .bind(paused)
@@ -258,7 +256,7 @@ pub async fn firings(store: &Store, id: &str, before: i64, limit: u32) -> Result
             let job: Option<&str> = row.try_get("job_id")?;
             Ok(Firing {
                 seq: row.try_get("seq")?,
-                state: from_json("state of a firing", &format!("\"{}\"", row.try_get::<&str>("state")?))?,
+                state: from_word("state of a firing", row.try_get("state")?)?,
                 job: job.map(|job| parse("job id", job)).transpose()?,
                 problem: row.try_get("problem")?,
                 time_ms: row.try_get("time_ms")?,

@@ -7,7 +7,7 @@
 use super::{
     Connection, Row, Store, StoreError,
     events::{self, NewEvent},
-    nodes::{from_json, parse, to_json},
+    nodes::{from_json, from_word, parse, to_json},
     sql,
 };
 use crate::schedules::Stored;
@@ -67,7 +67,7 @@ fn stored(row: &Row) -> Result<Stored> {
             job: from_json("job", text("job")?)?,
             when: from_json("timing", text("timing")?)?,
             max_running: u32::try_from(row.try_get::<i64>("max_running")?).unwrap_or(u32::MAX),
-            missed: from_json("policy", &format!("\"{}\"", text("missed")?))?,
+            missed: from_word("policy", text("missed")?)?,
             paused: row.try_get("paused")?,
         },
         created_by: row.try_get("created_by")?,
@@ -270,7 +270,7 @@ pub async fn runs(store: &Store, id: &str, before_ms: i64, limit: u32) -> Result
             let job: Option<&str> = row.try_get("job_id")?;
             Ok(ScheduleRun {
                 fire_ms: row.try_get("fire_ms")?,
-                state: from_json("state of a run", &format!("\"{}\"", row.try_get::<&str>("state")?))?,
+                state: from_word("state of a run", row.try_get("state")?)?,
                 job: job.map(|job| parse("job id", job)).transpose()?,
                 problem: row.try_get("problem")?,
                 manual: row.try_get("manual")?,

@@ -112,8 +112,7 @@ async fn insert(
     if let Some(user) = &token.user {
         detail["user"] = json!(user);
     }
-    let entry =
-        audit::NewEntry { actor, action: "token.create", subject: token.id.clone(), detail, allowed: true };
+    let entry = audit::NewEntry::allowed(&actor, "token.create", &token.id, detail);
     audit::append(c, &entry).await?;
     Ok(token)
 }
@@ -197,8 +196,7 @@ pub async fn delete(store: &Store, id: &str, actor: &str) -> Result<bool, StoreE
                     .await?;
                 let Some(row) = row else { return Ok(false) };
                 let detail = json!({ "name": row.try_get::<String>("name")? });
-                let entry =
-                    audit::NewEntry { actor, action: "token.delete", subject: id, detail, allowed: true };
+                let entry = audit::NewEntry::allowed(&actor, "token.delete", id, detail);
                 audit::append(c, &entry).await?;
                 Ok(true)
             })

@@ -73,16 +73,12 @@ pub async fn get(store: &Store, name: &str) -> Result<User, AccessError> {
     Ok(user(&row)?)
 }
 
-fn entry(actor: &str, action: &'static str, name: &UserName, detail: Value) -> audit::NewEntry {
-    audit::NewEntry { actor: actor.to_owned(), action, subject: name.to_string(), detail, allowed: true }
-}
-
 /// Make a user, in the name of somebody.
 ///
 /// # Errors
 /// If the name is taken by a user or a token, there is no such role, or the database fails.
 pub async fn create(store: &Store, new: &NewUser, actor: &str) -> Result<(), AccessError> {
-    let entry = entry(actor, "user.create", &new.name, json!({ "role": new.role }));
+    let entry = audit::NewEntry::allowed(actor, "user.create", &new.name, json!({ "role": new.role }));
     let new = new.clone();
     store
         .write::<(), AccessError, _>(move |c| {
@@ -123,7 +119,7 @@ pub async fn change(
     change: &ChangeUser,
     actor: &str,
 ) -> Result<(), AccessError> {
-    let entry = entry(actor, "user.change", name, json!(change));
+    let entry = audit::NewEntry::allowed(actor, "user.change", name, json!(change));
     let (name, change) = (name.clone(), change.clone());
     store
         .write::<(), AccessError, _>(move |c| {
@@ -149,7 +145,7 @@ pub async fn change(
 /// # Errors
 /// If there is none, or the database fails.
 pub async fn remove(store: &Store, name: &UserName, actor: &str) -> Result<(), AccessError> {
-    let mut entry = entry(actor, "user.remove", name, Value::Null);
+    let mut entry = audit::NewEntry::allowed(actor, "user.remove", name, Value::Null);
     let name = name.clone();
     store
         .write::<(), AccessError, _>(move |c| {
