@@ -5,7 +5,7 @@
 //! back, and of all such together no more than [`LEFT`]: then the oldest goes, as it does when this process
 //! ends. The result says how much was written, so that the master knows what is missing.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -26,50 +26,37 @@ struct Stream {
     taken: u64,
     /// Sent in this session up to here.
     sent: u64,
-    /// Written up to here.
-    end: u64,
-    /// From `taken` to `end`.
-    pieces: VecDeque<Bytes>,
+    /// From `taken` on. One piece, whatever the pieces it was written in.
+    data: BytesMut,
 }
 
 impl Stream {
+    /// Written up to here.
+    fn end(&self) -> u64 {
+        self.taken + self.left()
+    }
+
+    /// What the master does not have.
+    fn left(&self) -> u64 {
+        self.data.len() as u64
+    }
+
     /// The master has all up to here.
     fn take(&mut self, upto: u64) {
-        let mut gone = upto.min(self.end).saturating_sub(self.taken);
+        // No more than the length of `data`, which is a usize.
+        let gone = upto.saturating_sub(self.taken).min(self.left());
+        self.data.advance(gone as usize);
         self.taken += gone;
-        while gone > 0
-            && let Some(first) = self.pieces.front_mut()
-        {
-            let of_first = gone.min(first.len() as u64);
-            // No more than its length, which is a usize.
-            drop(first.split_to(of_first as usize));
-            if first.is_empty() {
-                self.pieces.pop_front();
-            }
-            gone -= of_first;
-        }
         self.sent = self.sent.max(self.taken);
     }
 
     /// What comes after what was sent.
     fn next(&mut self) -> Option<(u64, Bytes)> {
-        let (offset, mut skip) = (self.sent, self.sent - self.taken);
-        let mut data = BytesMut::new();
-        for piece in &self.pieces {
-            let length = piece.len() as u64;
-            if skip >= length {
-                skip -= length;
-                continue;
-            }
-            let piece = &piece[skip as usize..];
-            data.extend_from_slice(&piece[..piece.len().min(PIECE - data.len())]);
-            skip = 0;
-            if data.len() == PIECE {
-                break;
-            }
-        }
+        let offset = self.sent;
+        let rest = &self.data[(offset - self.taken) as usize..];
+        let data = Bytes::copy_from_slice(&rest[..rest.len().min(PIECE)]);
         self.sent += data.len() as u64;
-        (!data.is_empty()).then(|| (offset, data.freeze()))
+        (!data.is_empty()).then_some((offset, data))
     }
 }
 
@@ -95,10 +82,7 @@ impl Streams {
 
     /// An operation has written something.
     pub fn push(&self, id: RequestId, data: Bytes) {
-        let mut state = self.state();
-        let stream = state.streams.entry(id).or_default();
-        stream.end += data.len() as u64;
-        stream.pieces.push_back(data);
+        self.state().streams.entry(id).or_default().data.extend_from_slice(&data);
     }
 
     /// Wait until an operation may write more.
@@ -108,7 +92,7 @@ impl Streams {
             tokio::pin!(taken);
             // From now on, so that nothing is missed between the look and the wait.
             taken.as_mut().enable();
-            let full = |stream: &Stream| stream.end - stream.taken >= WINDOW;
+            let full = |stream: &Stream| stream.left() >= WINDOW;
             if !self.state().streams.get(&id).is_some_and(full) {
                 return;
             }
@@ -121,7 +105,7 @@ impl Streams {
         let mut state = self.state();
         let stream = state.streams.get_mut(&id)?;
         let (offset, data) = stream.next()?;
-        Some((offset, data, stream.sent < stream.end))
+        Some((offset, data, stream.sent < stream.end()))
     }
 
     /// The master has the output of a request up to here.
@@ -138,15 +122,14 @@ impl Streams {
     pub fn ended(&self, id: RequestId) -> u64 {
         let mut state = self.state();
         let Some(stream) = state.streams.get(&id) else { return 0 };
-        let written = stream.end;
+        let written = stream.end();
         state.ended.push_back(id);
         let State { streams, ended } = &mut *state;
-        let left = |stream: &Stream| stream.end - stream.taken;
-        let mut sum: u64 = ended.iter().filter_map(|id| streams.get(id)).map(left).sum();
+        let mut sum: u64 = ended.iter().filter_map(|id| streams.get(id)).map(Stream::left).sum();
         while sum > LEFT
             && let Some(oldest) = ended.pop_front()
         {
-            sum -= streams.remove(&oldest).as_ref().map_or(0, left);
+            sum -= streams.remove(&oldest).as_ref().map_or(0, Stream::left);
         }
         written
     }
@@ -163,7 +146,7 @@ impl Streams {
         let mut state = self.state();
         let again = state.streams.iter_mut().filter_map(|(id, stream)| {
             stream.sent = stream.taken;
-            (stream.taken < stream.end).then_some(*id)
+            (!stream.data.is_empty()).then_some(*id)
         });
         again.collect()
     }

@@ -57,28 +57,27 @@ impl Jobs {
                 return Ok(None);
             };
             let done = !read.data.is_empty() || read.ended || Instant::now() >= until;
-            let (Some((seen, events)), false) = (events, done) else { return Ok(to_api(id, read)) };
+            let (Some((seen, events)), false) = (events, done) else { return Ok(Some(to_api(id, read))) };
             tokio::select! {
                 () = events.changed(seen) => {}
                 () = tokio::time::sleep_until(until) => {}
-                () = self.shutdown.cancelled() => return Ok(to_api(id, read)),
+                () = self.shutdown.cancelled() => return Ok(Some(to_api(id, read))),
             }
         }
     }
 }
 
-fn to_api(job: JobId, read: rows::Read) -> Option<JobOutput> {
-    let next = read.start + read.data.len() as u64;
-    Some(JobOutput {
+fn to_api(job: JobId, read: rows::Read) -> JobOutput {
+    JobOutput {
         job,
         node: read.node,
-        name: read.name?,
+        name: read.name,
         start: read.start,
-        next,
+        next: read.start + read.data.len() as u64,
         data: BASE64_STANDARD.encode(&read.data),
         bytes: read.bytes,
         written: read.told,
         forgotten: read.forgotten,
         ended: read.ended,
-    })
+    }
 }

@@ -97,7 +97,7 @@ pub async fn told(c: &mut Connection, job: JobId, position: u32, bytes: u64) -> 
 #[derive(Debug)]
 pub struct Read {
     pub node: NodeId,
-    pub name: Option<NodeName>,
+    pub name: NodeName,
     /// It has its outcome.
     pub ended: bool,
     /// Where `data` begins; behind what was asked for if that is not there.
@@ -128,7 +128,7 @@ pub async fn read(store: &Store, job: JobId, node: &str, after: u64, limit: usiz
     let position: i64 = row.try_get("position")?;
     let mut read = Read {
         node: super::nodes::parse("node id", row.try_get("node_id")?)?,
-        name: Some(super::nodes::parse("node name", row.try_get("node_name")?)?),
+        name: super::nodes::parse("node name", row.try_get("node_name")?)?,
         ended: number("finished_ms")?.is_some(),
         start: after,
         data: Vec::new(),
