@@ -101,6 +101,10 @@ uuid_id! {
     DeploymentId, "deployment id", Uuid::now_v7()
 }
 uuid_id! {
+    /// A plan that is stored, and its run: a plan is applied once at most. Ids sort by time of creation.
+    PlanId, "plan id", Uuid::now_v7()
+}
+uuid_id! {
     /// One delivery of a job to one node. A host that sees the same request twice answers with the
     /// recorded outcome instead of running it again.
     RequestId, "request id", Uuid::now_v7()
@@ -187,6 +191,17 @@ name! {
     RoleName, "name of a role",
     "expected a-z, 0-9 and single `-`, beginning with a letter, 63 characters at most",
     is_kebab
+}
+
+name! {
+    /// The name of a step within its plan, such as `dataset-n1`.
+    StepId, "name of a step",
+    "expected a-z, 0-9 and `-`, 63 characters at most",
+    |text| {
+        !text.is_empty()
+            && text.len() <= 63
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    }
 }
 
 name! {
