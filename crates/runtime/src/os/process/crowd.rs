@@ -7,8 +7,9 @@
 //!
 //! Counting means to look at all of `/proc`, which is too dear to do often. What is cheap is the number
 //! of threads of the whole system in `/proc/loadavg`: only when it has grown by so much that a crowd
-//! could be too large is there a look, and now and then without a reason. A fork takes about 50 µs, so
-//! a bomb gets a few hundred processes past the limit before it is seen.
+//! could be too large is there a look, and now and then without a reason. Looks take a tenth of the time
+//! at most, unless the system has grown by a whole crowd since the last one: that is not waited for. A fork
+//! takes about 50 µs, so a bomb gets a few hundred processes past the limit before it is seen.
 //!
 //! What this can not do is to catch one that outruns it: a program that goes on forking, each time into
 //! a new session, while the processes are listed. It is killed as long as it lasts; the bound that holds
@@ -109,21 +110,27 @@ pub(super) struct Watch {
     rest_until: Instant,
     /// Threads of the system from which on a crowd could be too large.
     alarm: usize,
+    /// The same from which on that is not left for later: more by as many as a crowd may have.
+    urgent: usize,
 }
 
 impl Watch {
     pub fn new() -> Watch {
         let now = Instant::now();
-        Watch { watched: Vec::new(), glance_at: now, look_at: now, rest_until: now, alarm: 0 }
+        Watch { watched: Vec::new(), glance_at: now, look_at: now, rest_until: now, alarm: 0, urgent: 0 }
     }
 
     pub fn add(&mut self, watched: Watched) {
-        let alarm = threads_of_the_system().unwrap_or(0).saturating_add(watched.crowd.max / 2);
+        let threads = threads_of_the_system().unwrap_or(0);
+        let alarm = threads.saturating_add(watched.crowd.max / 2);
+        let urgent = threads.saturating_add(watched.crowd.max);
         if self.watched.is_empty() {
             let now = Instant::now();
-            (self.glance_at, self.look_at, self.alarm) = (now + GLANCE, now + LOOK, alarm);
+            (self.glance_at, self.look_at) = (now + GLANCE, now + LOOK);
+            (self.alarm, self.urgent) = (alarm, urgent);
         }
         self.alarm = self.alarm.min(alarm);
+        self.urgent = self.urgent.min(urgent);
         self.watched.push(watched);
     }
 
@@ -139,8 +146,9 @@ impl Watch {
             return false;
         }
         self.glance_at = now + GLANCE;
-        let alarmed = || threads_of_the_system().is_none_or(|threads| threads >= self.alarm);
-        now >= self.look_at || (now >= self.rest_until && alarmed())
+        let rested = now >= self.rest_until;
+        let limit = if rested { self.alarm.min(self.urgent) } else { self.urgent };
+        now >= self.look_at || threads_of_the_system().map_or(rested, |threads| threads >= limit)
     }
 
     /// Count each crowd, and kill those that are too large.
@@ -160,7 +168,7 @@ impl Watch {
             *counts.entry(Arc::as_ptr(crowd)).or_default() += count.sum::<usize>();
             families.push((child, crowd, family));
         }
-        let mut room = usize::MAX;
+        let (mut room, mut smallest) = (usize::MAX, usize::MAX);
         let mut chasing = false;
         for (child, crowd, family) in families {
             for orphan in family.iter().filter(|process| snapshot.is_ours_to_reap(process)) {
@@ -174,12 +182,15 @@ impl Watch {
                 chasing |= kill(&child, &family);
             } else {
                 room = room.min(crowd.max - count);
+                smallest = smallest.min(crowd.max);
             }
         }
         let now = Instant::now();
         let took = now.saturating_duration_since(began);
         (self.look_at, self.rest_until) = (now + LOOK, now + took * SHARE);
-        self.alarm = threads_of_the_system().unwrap_or(0).saturating_add(room / 2 + 1);
+        let threads = threads_of_the_system().unwrap_or(0);
+        self.alarm = threads.saturating_add(room / 2 + 1);
+        self.urgent = threads.saturating_add(smallest);
         if chasing {
             (self.glance_at, self.look_at) = (now + CHASE, now + CHASE);
         }
