@@ -111,9 +111,10 @@ async fn fill(config: &Config, config_file: &Path, to: &Path, dir: &Path) -> Res
         Some(_) => None,
         None => Some(copy_dir(&config.data_dir.join("blobs"), &to.join("blobs"))?),
     };
-    // The copy is opened as a master would open it, which proves that one can.
+    // The copy is opened as a master would open it, which proves that one can. What is on a server is only
+    // looked at: it may be in use by masters of another version.
     let store = match on_server {
-        true => Store::of(config).await?,
+        true => Store::beside(config).await?,
         false => Store::open(&database, Durability::Process).await?,
     };
     let head = audit::verify(&store).await?;

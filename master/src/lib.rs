@@ -13,7 +13,7 @@
 //! * [`access`]: what roles allow.
 //! * [`api`]: HTTP/JSON and SSE for operators, and the one place that authorises. [`metrics`]: figures.
 //!
-//! [`setup`] makes a new data directory, [`backup`] a copy of one. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
+//! [`setup`] makes a new data directory, [`backup`] a copy of one; [`recovery`] makes a token for who has none. [`run`] takes bound listeners, so tests and benchmarks start a whole master on port 0.
 
 pub mod access;
 pub mod api;
@@ -28,6 +28,7 @@ pub mod events;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;
+pub mod recovery;
 pub mod rules;
 pub mod schedules;
 pub mod session;

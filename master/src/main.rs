@@ -13,10 +13,12 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use windlass_master::{
     Config, Listeners, backup,
-    config::{Listen, Secret},
+    config::{Listen, Secret, Span},
+    recovery::{self, AdminToken, RecoveryError},
     run_with, setup,
-    store::moving,
+    store::{StoreError, moving},
 };
+use windlass_types::UserName;
 
 /// Control plane of a Windlass grid.
 #[derive(Debug, Parser)]
@@ -63,6 +65,17 @@ WINDLASS_LOG sets what is logged, such as `info` (the default) or `windlass_mast
 
 Whoever reads the copy has the authority: keep it as safe as the data directory.")]
     Backup(Backup),
+    /// Make a token for an administrator who has lost every other one.
+    ///
+    /// Needs no token: whoever may read the configuration and write the database is the master. The master
+    /// may run meanwhile, and knows the token at once. The audit log names the user of this machine. The
+    /// token is shown this once; only its hash is kept.
+    #[command(after_help = "Examples:
+  windlass-master admin-token --config /var/lib/windlass/master.toml
+  windlass-master admin-token --config /var/lib/windlass/master.toml --user jane.doe --ttl 8h
+
+Run it as root or as the user that the master runs as.")]
+    AdminToken(NewAdminToken),
     /// Move what the master keeps in its database file to a PostgreSQL server.
     ///
     /// All or nothing: the server gets every row in one transaction, and the hash chain of the audit log is
@@ -94,6 +107,25 @@ struct Backup {
     /// The directory to make
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct NewAdminToken {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// User to give it to, who has to be an administrator; made if there is none of that name. Without
+    /// it the token belongs to nobody.
+    #[arg(long, value_name = "NAME")]
+    user: Option<UserName>,
+    /// What the token is called; `admin` unless told.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// How long it is good for, such as `8h` or `30d`; for ever unless told.
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<Span>,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -153,6 +185,7 @@ fn main() -> ExitCode {
         Command::Init(init) => runtime().and_then(|runtime| runtime.block_on(self::init(&init))),
         Command::Run(run) => runtime().and_then(|runtime| runtime.block_on(self::run(&run))),
         Command::Backup(backup) => runtime().and_then(|runtime| runtime.block_on(self::backup(&backup))),
+        Command::AdminToken(new) => runtime().and_then(|runtime| runtime.block_on(admin_token(new))),
         Command::Migrate(migrate) => runtime().and_then(|runtime| runtime.block_on(self::migrate(&migrate))),
         Command::Check(file) => runtime().and_then(|runtime| runtime.block_on(check(&file.config))),
     };
@@ -163,9 +196,24 @@ fn main() -> ExitCode {
             for cause in error.chain().skip(1) {
                 text.push_str(&format!(": {cause}"));
             }
-            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+            let mut text = text.trim_end().to_owned();
+            if let Some(hint) = hint(&error) {
+                text.push_str(&format!("\nhint: {hint}"));
+            }
+            let _ = writeln!(std::io::stderr(), "{text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What to do about it, where that can be said.
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<RecoveryError>() {
+        return error.hint();
+    }
+    match error.downcast_ref::<backup::BackupError>() {
+        Some(backup::BackupError::Store(error)) => error.hint(),
+        _ => error.downcast_ref::<StoreError>().and_then(StoreError::hint),
     }
 }
 
@@ -212,6 +260,31 @@ async fn backup(backup: &Backup) -> anyhow::Result<()> {
                 "saved into {}: {database}, {blobs}, {} entries of the audit log",
                 saved.dir.display(),
                 saved.audit_entries,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+async fn admin_token(new: NewAdminToken) -> anyhow::Result<()> {
+    let config = Config::load(&new.file.config)?;
+    let NewAdminToken { user, name, ttl, .. } = new;
+    let new_token = AdminToken { user, name, ttl: ttl.map(|ttl| ttl.0) };
+    let made = recovery::admin_token(&config, &new_token, &recovery::local_actor()).await?;
+    let mut out = std::io::stdout();
+    match new.output {
+        Output::Json => writeln!(out, "{}", serde_json::to_string(&made)?)?,
+        Output::Text => {
+            let whose = match &made.user {
+                Some(user) => format!("of user `{user}`"),
+                None => format!("of nobody, called `{}`", made.name),
+            };
+            let token = made.token.as_deref().unwrap_or_default();
+            writeln!(
+                out,
+                "admin token: {token}\n\nIt is {whose}, and is not shown again. Go on with:\n  windlass login\n\
+                 To take it back: windlass tokens delete {}",
+                made.id,
             )?;
         }
     }

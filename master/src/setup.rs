@@ -123,7 +123,8 @@ pub fn check(config: &Config) -> Result<Fingerprint, SetupError> {
     Ok(authority.fingerprint())
 }
 
-fn check_mode(dir: &Path) -> Result<(), SetupError> {
+/// Whether others may look into the data directory, which nobody but the master may.
+pub(crate) fn check_mode(dir: &Path) -> Result<(), SetupError> {
     let metadata = std::fs::metadata(dir).map_err(|source| SetupError::File {
         action: "open",
         path: dir.to_owned(),

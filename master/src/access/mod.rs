@@ -44,6 +44,10 @@ pub enum AccessError {
     /// The audit log could not tell them apart.
     #[error("`{0}` is the name of a user")]
     UserOfThatName(String),
+    #[error("user `{name}` has the role `{role}`, which is not that of an administrator")]
+    NoAdministrator { name: UserName, role: RoleName },
+    #[error("user `{0}` is disabled")]
+    Disabled(UserName),
     #[error("`{0}` stands for somebody else in the audit log")]
     Reserved(String),
     #[error("role `{0}` is always there, and stays as it is")]

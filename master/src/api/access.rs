@@ -51,7 +51,7 @@ pub async fn new_token(
             "the name of a token has 1 to {MAX_NAME} characters, none of them control characters"
         )));
     }
-    if ["system", "unknown"].contains(&new.name.as_str()) || new.name.starts_with("schedule:") {
+    if stands_for_others(&new.name) {
         return Err(bad(format!("`{}` stands for somebody else in the audit log", new.name)));
     }
     if new.ttl_ms == Some(0) {
@@ -62,6 +62,12 @@ pub async fn new_token(
     }
     let made = tokens::create_by(&shared.context.store, &new, &caller.name).await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Names that the audit log has for who is neither a user nor a token.
+pub(crate) fn stands_for_others(name: &str) -> bool {
+    let kind = |kind: &str| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':'));
+    ["system", "unknown"].contains(&name) || ["schedule", "rule", "local"].into_iter().any(kind)
 }
 
 /// Forget a token. It is good for nothing from then on.

@@ -269,6 +269,10 @@ impl From<AccessError> for Error {
             AccessError::TokenOfThatName(_) | AccessError::UserOfThatName(_) => {
                 Error::new(Code::NameTaken, message).hint("the audit log could not tell the two apart")
             }
+            // Only where there is no API: `windlass-master admin-token`.
+            AccessError::NoAdministrator { .. } | AccessError::Disabled(_) => {
+                Error::new(Code::BadRequest, message)
+            }
             AccessError::Reserved(_) => Error::new(Code::BadRequest, message),
             AccessError::BuiltIn(_) => {
                 Error::new(Code::BadRole, message).hint("set a role of another name with the rules you want")

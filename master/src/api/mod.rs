@@ -35,6 +35,7 @@ mod tests;
 mod user_tests;
 mod users;
 
+pub(crate) use access::stands_for_others;
 pub use server::serve;
 
 use crate::{

@@ -21,7 +21,7 @@ use windlass_types::{
 /// An entry to append.
 #[derive(Debug, Clone)]
 pub struct NewEntry {
-    /// Name of the token, or `system`.
+    /// Name of the token, `system`, or `local:` and a user of the master's machine.
     pub actor: String,
     /// What was done, such as `node.accept`.
     pub action: &'static str,
@@ -43,7 +43,8 @@ impl NewEntry {
 /// # Errors
 /// If the database fails.
 pub async fn append(connection: &mut Connection, entry: &NewEntry) -> Result<(), StoreError> {
-    // One writer: nobody can append between these two statements.
+    // One writer: nobody can append between these two statements. Who is not the writer of the leading
+    // master has to be alone (`lease::alone`).
     let last = sql::query("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
         .fetch_optional(&mut *connection)
         .await?;

@@ -127,6 +127,20 @@ pub(super) async fn leads(connection: &mut Connection) -> Result<u64, sqlx::Erro
     Ok(epoch.and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0))
 }
 
+/// Let nobody else write until the transaction that has begun ends: not even the master that leads, whose
+/// transactions wait for it in [`leads`]. For what is written beside it and reads before it writes, as an
+/// entry of the audit log does. On a file a transaction is alone anyway.
+pub(super) async fn alone(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    match connection {
+        Connection::Sqlite(_) => {}
+        Connection::Postgres(_) => {
+            let lock = sql::query("SELECT epoch FROM leader WHERE id = 1 FOR UPDATE");
+            lock.fetch_optional(connection).await?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,6 +51,15 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("cannot bring the database up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// There is nothing in it.
+    #[error("there is no grid in the database")]
+    Blank,
+    /// Its schema is not the one of this version, and was left as it is.
+    #[error("the database was last used by an older version of `windlass-master`")]
+    Older,
+    /// Its schema is not the one of this version, and was left as it is.
+    #[error("the database was last used by a newer version of `windlass-master`")]
+    Newer,
     /// A row holds something that this version cannot read.
     #[error("the database holds a bad {what}: {problem}")]
     Corrupt { what: &'static str, problem: String },
@@ -67,6 +76,27 @@ impl StoreError {
     /// A row that cannot be read.
     pub fn corrupt(what: &'static str, problem: impl std::fmt::Display) -> Self {
         StoreError::Corrupt { what, problem: problem.to_string() }
+    }
+    /// What to do about it, where that can be said.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            StoreError::Blank => "make a grid with `windlass-master init`",
+            StoreError::Older => {
+                "a master of this version brings it up to date when it starts; until then use the \
+                 `windlass-master` that ran last"
+            }
+            StoreError::Newer => "use the `windlass-master` that ran last",
+            StoreError::Connect { .. } => {
+                "`windlass-master` has to reach the server that `[store] url` names"
+            }
+            _ => return None,
+        })
+    }
+    /// True when somebody else held what the statement waited for.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        // PostgreSQL: lock_not_available. SQLite: SQLITE_BUSY.
+        matches!(self, StoreError::Database(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code == "55P03" || code == "5"))
     }
     /// True when a uniqueness rule of the schema was broken.
     pub fn is_unique_violation(&self) -> bool {
@@ -204,9 +234,29 @@ impl Store {
         Self::with(Access::server(url)?).await
     }
 
+    /// Open the database of a configuration as it is, for a command beside a master that may run: nothing
+    /// is made, and the schema stays.
+    ///
+    /// # Errors
+    /// If it can't be opened, or its schema is not the one of this version.
+    pub async fn beside(config: &Config) -> Result<Self, StoreError> {
+        let access = match &config.store.url {
+            Some(url) => Access::server(&url.0)?,
+            None if !config.database().exists() => return Err(StoreError::Blank),
+            None => Access::file(&config.database(), config.store.durability),
+        };
+        let mut connection = access.connect().await?;
+        schema::check(&mut connection).await?;
+        Self::over(access, connection).await
+    }
+
     async fn with(access: Access) -> Result<Self, StoreError> {
         let mut connection = access.connect().await?;
         schema::update(&mut connection).await?;
+        Self::over(access, connection).await
+    }
+
+    async fn over(access: Access, connection: Connection) -> Result<Self, StoreError> {
         let readers = access.readers().await?;
         let (writer, queue) = mpsc::channel(QUEUE);
         let (doubt, doubts) = watch::channel(0);

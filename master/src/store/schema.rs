@@ -5,11 +5,12 @@
 //! in one order whatever the server's language is. Whoever runs them holds a lock of the server, so of two
 //! masters that start together one does it.
 
-use super::{Connection, StoreError};
+use super::{Connection, StoreError, sql};
 use sqlx::{
     AssertSqlSafe, SqlSafeStr as _,
     migrate::{Migration, Migrator},
 };
+use std::collections::BTreeSet;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -23,6 +24,33 @@ pub(super) async fn update(connection: &mut Connection) -> Result<(), StoreError
         Connection::Postgres(connection) => for_postgres().run(connection).await?,
     }
     Ok(())
+}
+
+/// Whether it is the one of this version, which a command beside a running master must not change.
+///
+/// # Errors
+/// If it is not.
+pub(super) async fn check(connection: &mut Connection) -> Result<(), StoreError> {
+    let tables = match connection {
+        Connection::Sqlite(_) => "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'",
+        Connection::Postgres(_) => {
+            "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')"
+        }
+    };
+    let tables: Option<i64> = sql::query(tables).fetch_scalar(&mut *connection).await?;
+    if tables.unwrap_or(0) == 0 {
+        return Err(StoreError::Blank);
+    }
+    let run = sql::query("SELECT version FROM _sqlx_migrations WHERE success = TRUE ORDER BY version");
+    let rows = run.fetch_all(connection).await?;
+    let run = rows.iter().map(|row| row.try_get("version")).collect::<Result<BTreeSet<i64>, _>>()?;
+    let known: BTreeSet<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+    match () {
+        () if run.is_empty() => Err(StoreError::Blank),
+        () if !run.is_subset(&known) => Err(StoreError::Newer),
+        () if run != known => Err(StoreError::Older),
+        () => Ok(()),
+    }
 }
 
 fn for_postgres() -> Migrator {

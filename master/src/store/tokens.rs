@@ -3,14 +3,14 @@
 //! A token is `wl_` and 256 random bits. The database holds its SHA-256: enough to know it again,
 //! useless to whoever reads the database. With that much randomness a slow hash would add nothing.
 
-use super::{Connection, Row, Store, StoreError, audit, nodes::parse, roles, sql, users};
-use crate::access::{AccessError, Role};
+use super::{Connection, Row, Store, StoreError, audit, lease, nodes::parse, roles, sql, users};
+use crate::access::{self, AccessError};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use std::sync::Arc;
 use windlass_types::{
     Digest, RoleName,
-    api::{NewToken, Token},
+    api::{NewToken, Role, Token, access::NewUser},
 };
 
 /// What every token begins with, so that people and scanners of secrets know one when they see it.
@@ -23,7 +23,7 @@ pub struct Known {
     pub hash: Digest,
     /// Of the user, or of a token of nobody.
     pub name: String,
-    pub role: Arc<Role>,
+    pub role: Arc<access::Role>,
     pub expires_ms: Option<i64>,
     pub last_used_ms: Option<i64>,
 }
@@ -55,11 +55,46 @@ pub async fn create(store: &Store, new: &NewToken) -> Result<Token, AccessError>
 /// # Errors
 /// If there is no such role or user, a user has its name, or the database fails.
 pub async fn create_by(store: &Store, new: &NewToken, actor: &str) -> Result<Token, AccessError> {
-    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()));
-    let hash = Digest::of(secret.as_bytes());
+    let (secret, hash) = secret();
     let (new, actor) = (new.clone(), actor.to_owned());
     let token = store
         .write::<Token, AccessError, _>(move |c| Box::pin(async move { insert(c, new, hash, actor).await }))
+        .await?;
+    Ok(Token { token: Some(secret), ..token })
+}
+
+fn secret() -> (String, Digest) {
+    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random::<32>()));
+    let hash = Digest::of(secret.as_bytes());
+    (secret, hash)
+}
+
+/// Make a token of an administrator, beside whatever master leads: of the user that `new` names, who is made
+/// when there is none, or else of nobody.
+///
+/// # Errors
+/// If the user can't be or is no administrator, a user has the name of the token, or the database fails.
+pub async fn create_beside(store: &Store, new: &NewToken, actor: &str) -> Result<Token, AccessError> {
+    let (secret, hash) = secret();
+    let (new, actor) = (new.clone(), actor.to_owned());
+    let token = store
+        .write::<Token, AccessError, _>(move |c| {
+            Box::pin(async move {
+                lease::alone(c).await?;
+                if let Some(name) = &new.user {
+                    let admin = Role::Admin.into();
+                    match users::find(c, name).await? {
+                        None => users::insert(c, NewUser { name: name.clone(), role: admin }, &actor).await?,
+                        Some(user) if user.role != admin => {
+                            return Err(AccessError::NoAdministrator { name: name.clone(), role: user.role });
+                        }
+                        Some(user) if user.disabled => return Err(AccessError::Disabled(name.clone())),
+                        Some(_) => {}
+                    }
+                }
+                insert(c, new, hash, actor).await
+            })
+        })
         .await?;
     Ok(Token { token: Some(secret), ..token })
 }

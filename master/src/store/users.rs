@@ -12,16 +12,23 @@ use windlass_types::{
 pub(super) struct UserRow {
     pub id: String,
     pub role: RoleName,
+    pub disabled: bool,
 }
 
 /// The row of a user.
 pub(super) async fn row(c: &mut Connection, name: &UserName) -> Result<UserRow, AccessError> {
-    let row = sql::query("SELECT id, role FROM users WHERE name = $1")
+    find(c, name).await?.ok_or_else(|| AccessError::UnknownUser(name.to_string()))
+}
+
+/// The row of a user, if there is one.
+pub(super) async fn find(c: &mut Connection, name: &UserName) -> Result<Option<UserRow>, StoreError> {
+    let row = sql::query("SELECT id, role, disabled FROM users WHERE name = $1")
         .bind(name.as_str())
         .fetch_optional(c)
         .await?;
-    let row = row.ok_or_else(|| AccessError::UnknownUser(name.to_string()))?;
-    Ok(UserRow { id: row.try_get("id")?, role: parse("role", &row.try_get::<String>("role")?)? })
+    let Some(row) = row else { return Ok(None) };
+    let role = parse("role", &row.try_get::<String>("role")?)?;
+    Ok(Some(UserRow { id: row.try_get("id")?, role, disabled: row.try_get("disabled")? }))
 }
 
 /// Whether somebody has this name.
@@ -78,35 +85,32 @@ pub async fn get(store: &Store, name: &str) -> Result<User, AccessError> {
 /// # Errors
 /// If the name is taken by a user or a token, there is no such role, or the database fails.
 pub async fn create(store: &Store, new: &NewUser, actor: &str) -> Result<(), AccessError> {
+    let (new, actor) = (new.clone(), actor.to_owned());
+    store.write(move |c| Box::pin(async move { insert(c, new, &actor).await })).await
+}
+
+/// The same, in a transaction that has begun.
+pub(super) async fn insert(c: &mut Connection, new: NewUser, actor: &str) -> Result<(), AccessError> {
     let entry = audit::NewEntry::allowed(actor, "user.create", &new.name, json!({ "role": new.role }));
-    let new = new.clone();
-    store
-        .write::<(), AccessError, _>(move |c| {
-            Box::pin(async move {
-                roles::known(c, &new.role).await?;
-                if is_user(c, new.name.as_str()).await? {
-                    return Err(AccessError::UserTaken(new.name));
-                }
-                let named = sql::query("SELECT id FROM tokens WHERE name = $1 AND user_id IS NULL LIMIT 1")
-                    .bind(new.name.as_str())
-                    .fetch_optional(&mut *c)
-                    .await?;
-                if named.is_some() {
-                    return Err(AccessError::TokenOfThatName(new.name.to_string()));
-                }
-                sql::query(
-                    "INSERT INTO users (id, name, role, disabled, created_ms) VALUES ($1, $2, $3, FALSE, $4)",
-                )
-                .bind(hex::encode(tokens::random::<8>()))
-                .bind(new.name.as_str())
-                .bind(new.role.as_str())
-                .bind(crate::now_ms())
-                .execute(&mut *c)
-                .await?;
-                Ok(audit::append(c, &entry).await?)
-            })
-        })
-        .await
+    roles::known(c, &new.role).await?;
+    if is_user(c, new.name.as_str()).await? {
+        return Err(AccessError::UserTaken(new.name));
+    }
+    let named = sql::query("SELECT id FROM tokens WHERE name = $1 AND user_id IS NULL LIMIT 1")
+        .bind(new.name.as_str())
+        .fetch_optional(&mut *c)
+        .await?;
+    if named.is_some() {
+        return Err(AccessError::TokenOfThatName(new.name.to_string()));
+    }
+    sql::query("INSERT INTO users (id, name, role, disabled, created_ms) VALUES ($1, $2, $3, FALSE, $4)")
+        .bind(hex::encode(tokens::random::<8>()))
+        .bind(new.name.as_str())
+        .bind(new.role.as_str())
+        .bind(crate::now_ms())
+        .execute(&mut *c)
+        .await?;
+    Ok(audit::append(c, &entry).await?)
 }
 
 /// Change a user, in the name of somebody.

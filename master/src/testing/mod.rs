@@ -19,7 +19,7 @@ mod told;
 mod wanted;
 
 pub(crate) use bundle::{Key, Spec};
-pub(crate) use database::open;
+pub(crate) use database::{database, open};
 pub(crate) use host::{Connection, FakeHost};
 pub(crate) use managed::Managed;
 pub(crate) use recorder::{Event, Recorder};
