@@ -215,6 +215,11 @@ fn of_text(shape: Option<&Shape>, text: &str) -> Value {
     let Some(shape) = shape.map(unwrap_option) else { return plain() };
     match shape {
         Shape::String | Shape::Char | Shape::Bytes => plain(),
+        // Only by its name, and said so: what looks like a value is left to the check, which refuses it.
+        Shape::Secret => match text.strip_prefix("secret:") {
+            Some(name) => serde_json::json!({ "secret": name }),
+            None => json().filter(Value::is_object).unwrap_or_else(plain),
+        },
         Shape::Bool => match text {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),

@@ -8,6 +8,7 @@ pub mod plugin;
 pub mod plugins;
 pub mod rules;
 pub mod schedule;
+mod secrets;
 mod status;
 
 pub use access::{Roles, Tokens, Users};
@@ -15,6 +16,7 @@ pub use events::Events;
 pub use nodes::{Accept, Consent, JoinToken, Nodes};
 pub use plugin::Plugin;
 pub use plugins::Plugins;
+pub use secrets::Secrets;
 pub use status::Status;
 
 use crate::{
@@ -160,6 +162,9 @@ pub enum Command {
     /// Say which operations on which nodes go with a role.
     #[command(subcommand, arg_required_else_help = true)]
     Roles(Roles),
+    /// Keep passwords and keys for operations. Nobody can read them back.
+    #[command(subcommand, arg_required_else_help = true)]
+    Secrets(Secrets),
     /// Make and remove tokens, of users and of programs.
     #[command(subcommand, arg_required_else_help = true)]
     Tokens(Tokens),

@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 use windlass_identity::{
-    CertificateFacts, IdentityError, NodeIdentity, NodeKey, Trust, certificates_from_pem, read_certificate,
-    spki_fingerprint,
+    CertificateFacts, IdentityError, NodeIdentity, NodeKey, SealingKey, Trust, certificates_from_pem,
+    read_certificate, spki_fingerprint,
 };
 
 /// Why credentials are no good.
@@ -44,6 +44,7 @@ pub struct Credentials {
     key_path: PathBuf,
     certificate_path: PathBuf,
     authority_path: PathBuf,
+    sealing_path: PathBuf,
     trust: Trust,
 }
 
@@ -80,8 +81,18 @@ impl Credentials {
             key_path: config.state_dir.join("node.key"),
             certificate_path: config.state_dir.join("node.crt"),
             authority_path: config.state_dir.join("ca.crt"),
+            sealing_path: config.state_dir.join("sealing.key"),
             trust: trust(&config.authority)?,
         })
+    }
+
+    /// The key that opens the secrets of this node; made at the first call. It outlives every certificate,
+    /// so that what was accepted before a renewal can be opened after it.
+    ///
+    /// # Errors
+    /// If it can't be used or made.
+    pub fn sealing_key(&self) -> Result<SealingKey, CredentialError> {
+        Ok(SealingKey::load_or_make(&self.sealing_path)?)
     }
 
     /// Which masters to believe.

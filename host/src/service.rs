@@ -20,7 +20,7 @@ use crate::{
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use windlass_identity::{ChannelOptions, ClientIdentity, NodeKey, channel, client_config};
+use windlass_identity::{ChannelOptions, ClientIdentity, NodeKey, SealingKey, channel, client_config};
 
 /// A session that was up this long was a healthy one.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -65,6 +65,7 @@ pub struct Host {
     config: Config,
     credentials: Credentials,
     key: NodeKey,
+    sealing: Arc<SealingKey>,
     journal: Arc<Journal>,
     outbox: Arc<Outbox>,
     jobs: Jobs,
@@ -98,9 +99,16 @@ impl Host {
         if let Ok(Some(certificate)) = credentials.certificate(&key) {
             engine.node_is(certificate.node.id, config.name.as_str());
         }
+        let sealing = Arc::new(credentials.sealing_key()?);
         let outbox = Arc::new(Outbox::default());
         let pool = Pool::new(config.workers, config.queue);
-        let jobs = Jobs::new(Arc::clone(&journal), Arc::clone(&outbox), pool.clone(), engine.clone());
+        let jobs = Jobs::new(
+            Arc::clone(&journal),
+            Arc::clone(&outbox),
+            pool.clone(),
+            engine.clone(),
+            Arc::clone(&sealing),
+        );
         engine.begin(interrupted(&recovered)).await?;
         jobs.recover(recovered).await;
         let watches = Watches::new(config.watches);
@@ -108,6 +116,7 @@ impl Host {
             config,
             credentials,
             key,
+            sealing,
             journal,
             outbox,
             jobs,
@@ -219,6 +228,7 @@ impl Host {
             facts: Arc::clone(&self.facts),
             credentials: self.credentials.clone(),
             key: self.credentials.key()?,
+            sealing: Arc::clone(&self.sealing),
             identity: Arc::clone(&identity),
             epoch: Arc::clone(&self.epoch),
             instance: uuid::Uuid::new_v4().to_string(),

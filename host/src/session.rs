@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Channel};
-use windlass_identity::{ClientIdentity, NodeKey};
+use windlass_identity::{ClientIdentity, NodeKey, SealingKey};
 use windlass_proto::{
     MAX_MESSAGE_BYTES, PROTOCOL,
     v1::{
@@ -67,6 +67,7 @@ pub struct Link {
     pub facts: Arc<Facts>,
     pub credentials: Credentials,
     pub key: NodeKey,
+    pub sealing: Arc<SealingKey>,
     pub identity: Arc<ClientIdentity>,
     /// Of the masters so far.
     pub epoch: Arc<Epoch>,
@@ -227,6 +228,7 @@ impl Link {
             inventory: Some(self.engine.inventory()),
             running_requests: text(running),
             finished_requests: text(finished),
+            sealing_key: self.sealing.public_bytes().to_vec().into(),
         }
     }
 

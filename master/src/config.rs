@@ -344,6 +344,11 @@ impl Config {
         self.data_dir.join("master.db")
     }
 
+    /// The key that stored secrets are encrypted with.
+    pub fn secrets_key(&self) -> PathBuf {
+        self.authority().join("secrets.key")
+    }
+
     /// The folder of the certificate authority.
     pub fn authority(&self) -> PathBuf {
         self.data_dir.join("ca")

@@ -20,6 +20,7 @@ use crate::{
     rules::Rules,
     run::RunError,
     schedules::Schedules,
+    secrets::Vault,
     session::Sessions,
     status::Statuses,
     store::Store,
@@ -62,9 +63,10 @@ impl Leading {
         let fleet = Fleet::open(store.clone()).await?;
         let catalog = Catalog::open(store.clone(), fleet.clone()).await?;
         let bundles = Bundles::open(&config, store.clone(), fleet.clone(), catalog.clone()).await?;
+        let vault = Vault::open(&config, store.clone()).await?;
+        let (term, over) = (store.clone(), shutdown.clone());
         let jobs =
-            Jobs::start(config.clone(), store.clone(), fleet.clone(), catalog.clone(), shutdown.clone())
-                .await?;
+            Jobs::start(config.clone(), term, fleet.clone(), catalog.clone(), vault.clone(), over).await?;
         jobs.metrics().lead(epoch);
         let enrollment = Enrollment {
             config: config.clone(),
@@ -101,6 +103,7 @@ impl Leading {
             schedules: schedules.clone(),
             rules: rules.clone(),
             status: status.clone(),
+            vault,
         };
         let services = Services {
             epoch,

@@ -8,6 +8,7 @@
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
 //! * [`rules`]: what is done when something happens.
 //! * [`schedules`]: operations that run by the clock.
+//! * [`secrets`]: passwords and keys that operations are given by name.
 //! * [`events`]: the log of what happens on the grid.
 //! * `front`: the doors of a master, whoever leads. `leading`: what runs where one leads. `election`: who does.
 //! * [`access`]: what roles allow.
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod recovery;
 pub mod rules;
 pub mod schedules;
+pub mod secrets;
 pub mod session;
 pub mod setup;
 pub mod status;

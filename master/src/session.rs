@@ -38,7 +38,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming, service::Routes};
-use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, TlsListener};
+use windlass_identity::{CertificateFacts, PeerCheck, PeerInfo, PeerRefused, SealingPublic, TlsListener};
 use windlass_proto::v1::{
     FetchRequest, Hello, HostMessage, MasterMessage, RenewReply, RenewRequest, Welcome, host_message,
     master_message::Kind, node_server,
@@ -125,6 +125,10 @@ impl Sessions {
         let bad = |what: String| Status::invalid_argument(what);
         let Parsed { inventory, progress, changes } =
             inventory(hello.inventory.take().unwrap_or_default()).map_err(bad)?;
+        let sealing_key = match &hello.sealing_key[..] {
+            [] => None,
+            key => Some(SealingPublic::from_bytes(key).map_err(|error| bad(error.to_string()))?),
+        };
         let announced = Announced {
             instance: hello.instance.clone(),
             host_version: Some(std::mem::take(&mut hello.host_version)).filter(|text| !text.is_empty()),
@@ -132,6 +136,7 @@ impl Sessions {
             facts: Some(crate::enroll::facts(&hello.facts.take().unwrap_or_default().json).map_err(bad)?),
             inventory: Some(inventory),
             progress: Some(progress),
+            sealing_key: Some(sealing_key),
         };
         let (heartbeat_ms, epoch) = (self.config.heartbeat_ms, self.epoch);
         let probe = PROBE.min(self.heartbeat() * MISSING);

@@ -40,6 +40,8 @@ pub enum SetupError {
     #[error(transparent)]
     Authority(#[from] CaError),
     #[error(transparent)]
+    SecretsKey(#[from] windlass_identity::IdentityError),
+    #[error(transparent)]
     Token(#[from] crate::access::AccessError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -96,6 +98,7 @@ pub async fn init(
     // Last, since it marks the directory as initialised.
     let authority = Authority::create(&config.authority())?;
     authority.server(&config.server_names)?;
+    crate::secrets::Key::create(&config.secrets_key())?;
     Ok(Initialised {
         config: path,
         ca_fingerprint: authority.fingerprint(),

@@ -169,6 +169,7 @@ fn typed() -> impl Strategy<Value = (Shape, Value)> {
         prop::num::f64::NORMAL.prop_map(|value| (Shape::F64, json!(value))),
         any::<char>().prop_map(|value| (Shape::Char, json!(value))),
         text.prop_map(|value| (Shape::String, json!(value))),
+        "[a-z]{1,9}".prop_map(|name| (Shape::Secret, json!({ "secret": name }))),
         any::<Vec<u8>>().prop_map(|value| (Shape::Bytes, json!(BASE64.encode(value)))),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {

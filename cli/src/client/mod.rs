@@ -10,6 +10,7 @@ pub mod events;
 mod feed;
 mod rules;
 mod schedules;
+mod secrets;
 mod sse;
 mod status;
 pub mod tls;

@@ -16,6 +16,7 @@ mod roles;
 mod rules;
 mod run;
 mod schedule;
+mod secrets;
 mod shell;
 mod show;
 mod standing;
@@ -90,6 +91,7 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Events(events) => events::run(context, events).await,
         Command::Rules(rules) => Box::pin(rules::run(context, rules)).await,
         Command::Schedule(schedule) => Box::pin(schedule::run(context, schedule)).await,
+        Command::Secrets(secrets) => secrets::run(context, secrets).await,
         Command::Users(users) => users::run(context, users).await,
         Command::Roles(roles) => Box::pin(roles::run(context, roles)).await,
         Command::Tokens(tokens) => tokens::run(context, tokens).await,

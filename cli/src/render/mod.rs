@@ -18,6 +18,7 @@ pub mod results;
 pub mod rules;
 pub mod scalar;
 pub mod schedule;
+pub mod secrets;
 pub mod status;
 pub mod table;
 pub mod text;

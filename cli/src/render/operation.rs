@@ -193,6 +193,9 @@ pub fn example(info: &OperationInfo) -> String {
     for param in &info.operation.signature.params {
         let value = match sample(&param.name, &param.shape) {
             serde_json::Value::String(text) => text,
+            serde_json::Value::Object(object) if param.shape == windlass_types::shape::Shape::Secret => {
+                format!("secret:{}", object["secret"].as_str().unwrap_or_default())
+            }
             // A list of one word is written as the word.
             serde_json::Value::Array(items) if matches!(&items[..], [serde_json::Value::String(_)]) => {
                 items[0].as_str().unwrap_or_default().to_owned()
@@ -215,6 +218,7 @@ pub fn sample(name: &str, shape: &Shape) -> serde_json::Value {
         Shape::Char => json!("x"),
         Shape::String => json!(name.to_uppercase()),
         Shape::Bytes => json!("AAEC"),
+        Shape::Secret => json!({ "secret": name.replace('_', "-") }),
         Shape::List { item } => json!([sample(name.strip_suffix('s').unwrap_or(name), item)]),
         Shape::Option { item } => sample(name, item),
         Shape::Tuple { items } => items.iter().map(|item| sample(name, item)).collect(),

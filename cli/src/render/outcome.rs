@@ -91,6 +91,7 @@ fn refusal(reason: Refusal) -> &'static str {
         Refusal::PluginUnusable => "plugin unusable",
         Refusal::Stopped => "stopped",
         Refusal::Locked => "locked",
+        Refusal::Secret => "secret",
     }
 }
 

@@ -53,9 +53,13 @@ pub fn would_run(trace: &JobTrace) -> Vec<String> {
 fn what(entry: &TraceEntry) -> String {
     let bytes = |bytes: u64| super::scalar::size(bytes);
     match &entry.detail {
-        TraceDetail::Command { program, path, argv, .. } => {
+        TraceDetail::Command { program, path, argv, secrets, .. } => {
             let program = path.as_deref().unwrap_or(program);
-            command_line(std::iter::once(program).chain(argv.iter().map(String::as_str)))
+            let line = command_line(std::iter::once(program).chain(argv.iter().map(String::as_str)));
+            match &secrets[..] {
+                [] => line,
+                secrets => format!("{line} with secret {}", clean(&secrets.join(", "))),
+            }
         }
         TraceDetail::File { path, bytes: count } => format!("{} ({})", clean(path), bytes(*count)),
         TraceDetail::Probe { probe } => clean(probe),

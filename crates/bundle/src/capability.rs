@@ -10,7 +10,7 @@ mod tests;
 
 use crate::{
     grammar::{CharSet, Grammar, Kind, Placeholder},
-    manifest::{Manifest, Program, Rule},
+    manifest::{Manifest, Program, Rule, SecretPlaces},
     path::AbsolutePath,
     units::{show_duration, show_size},
 };
@@ -156,6 +156,17 @@ fn rule_text(program: &str, rule: &Rule) -> String {
     text.push_str(&format!(" ({}", rule.effect));
     for (name, accepts) in distinct(&rule.grammar) {
         text.push_str(&format!("; {{{name}}} is {accepts}"));
+    }
+    if !rule.secrets.is_empty() {
+        let places: Vec<String> = rule
+            .secrets
+            .words()
+            .map(|place| match place {
+                SecretPlaces::STDIN => "on standard input".to_owned(),
+                variable => format!("in {variable}"),
+            })
+            .collect();
+        text.push_str(&format!("; takes secrets {}", places.join(", ")));
     }
     text.push(')');
     text

@@ -10,7 +10,7 @@ mod tests;
 use crate::{
     approval::Approval,
     grammar::{self, Mismatch},
-    manifest::{Access, FileRule, Manifest, OperationPolicy, ProbeName, Program, Rule},
+    manifest::{Access, FileRule, Manifest, OperationPolicy, ProbeName, Program, Rule, SecretPlaces},
     path::AbsolutePath,
     policy::NodePolicy,
 };
@@ -98,6 +98,21 @@ impl Grants {
     /// # Errors
     /// If no rule allows it, or the node forbids it.
     pub fn command(&self, program: &str, args: &[String], operation: Effect) -> Result<CommandGrant, Denial> {
+        self.command_with(program, args, operation, &SecretPlaces::default())
+    }
+
+    /// Whether a program may run with these arguments during an operation of this effect, and be given
+    /// secrets in these places.
+    ///
+    /// # Errors
+    /// As [`Grants::command`].
+    pub fn command_with(
+        &self,
+        program: &str,
+        args: &[String],
+        operation: Effect,
+        secrets: &SecretPlaces,
+    ) -> Result<CommandGrant, Denial> {
         let deny = |missing: String| {
             Err(Denial { capability: "commands.run".into(), request: show_command(program, args), missing })
         };
@@ -113,7 +128,9 @@ impl Grants {
             return deny(why);
         }
         let rule_name = |index: usize| format!("commands.{}.allow[{index}]", show_key(name));
-        let matching = |(_, rule): &(usize, &Rule)| rule.grammar.matches(args).is_ok();
+        let fits = |(_, rule): &(usize, &Rule)| rule.grammar.matches(args).is_ok();
+        let matching =
+            |(index, rule): &(usize, &Rule)| rule.secrets.covers(secrets) && fits(&(*index, *rule));
         let rules = || asked.allow.iter().enumerate();
 
         if self.policy.deny_commands.contains(name) {
@@ -129,11 +146,19 @@ impl Grants {
         }
         match rules().find(matching) {
             Some((index, rule)) => deny(self.too_strong(&rule_name(index), rule.effect, operation)),
-            None => deny(format!(
-                "no rule of `commands.{}.allow` matches these arguments{}",
-                show_key(name),
-                closest(&asked.allow, args, &rule_name)
-            )),
+            None => deny(match rules().find(fits) {
+                Some((index, rule)) => {
+                    let lacks = |place: &&str| !rule.secrets.words().any(|has| has == *place);
+                    let lacking: Vec<&str> = secrets.words().filter(lacks).collect();
+                    let lacking = clip(&lacking.join("`, `").escape_debug().to_string());
+                    format!("`{}` matches, but its `secrets` do not hold `{lacking}`", rule_name(index))
+                }
+                None => format!(
+                    "no rule of `commands.{}.allow` matches these arguments{}",
+                    show_key(name),
+                    closest(&asked.allow, args, &rule_name)
+                ),
+            }),
         }
     }
 

@@ -29,7 +29,7 @@ pub use capability::{Capability, capabilities};
 pub use grants::{CommandGrant, FileGrant, Grants};
 pub use manifest::{
     Access, Alert, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
-    Severity, Watch,
+    SecretPlaces, Severity, Watch,
 };
 pub use oci::{Image, Package, PackageError};
 pub use path::AbsolutePath;

@@ -39,6 +39,8 @@ pub(crate) mod bounds {
     pub(crate) const PLACEHOLDERS: usize = 256;
     /// Values, keys, items or folders that one placeholder lists.
     pub(crate) const CHOICES: usize = 512;
+    /// Places of secrets in one rule.
+    pub(crate) const SECRET_PLACES: usize = 16;
     pub(crate) const FILES: usize = 256;
     pub(crate) const OPERATIONS: usize = 512;
     pub(crate) const LOCKS: usize = 16;
@@ -137,6 +139,38 @@ pub struct Rule {
     pub args: Vec<String>,
     /// The same, parsed.
     pub grammar: Grammar,
+    /// Where the program may be given secrets.
+    pub secrets: SecretPlaces,
+}
+
+/// Where a program may be given secrets. Arguments are no such place: everybody on a node reads them in
+/// `/proc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SecretPlaces {
+    /// On standard input.
+    pub stdin: bool,
+    /// In these variables of its environment.
+    pub variables: BTreeSet<String>,
+}
+
+impl SecretPlaces {
+    /// No place at all.
+    pub fn is_empty(&self) -> bool {
+        !self.stdin && self.variables.is_empty()
+    }
+
+    /// Whether all of these places are among them.
+    pub fn covers(&self, asked: &SecretPlaces) -> bool {
+        (self.stdin || !asked.stdin) && asked.variables.is_subset(&self.variables)
+    }
+
+    /// Each as it stands in a manifest.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.stdin.then_some(SecretPlaces::STDIN).into_iter().chain(self.variables.iter().map(String::as_str))
+    }
+
+    /// The word for standard input.
+    pub const STDIN: &str = "stdin";
 }
 
 /// Files a plugin may touch.

@@ -8,7 +8,7 @@ use crate::{
 };
 use windlass_types::{
     OperationName, PluginName,
-    shape::{Field, Operation, Signature, json_name},
+    shape::{Field, Operation, Shape, Signature, json_name},
 };
 use wit_parser::{Function, FunctionKind, Interface, PackageId, Resolve, WorldId, WorldItem, WorldKey};
 
@@ -156,6 +156,9 @@ fn operation(
             error => error,
         })
         .map_err(shape_error)?;
+    if result.as_ref().is_some_and(Shape::holds_secret) {
+        return Err(unsupported("its result: a secret is given to an operation, and never returned".into()));
+    }
     Ok(Operation {
         name,
         docs: shapes.text(docs.text).map_err(shape_error)?,

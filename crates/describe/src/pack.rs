@@ -154,13 +154,14 @@ pub fn encode_wit(wit_dir: &Path) -> Result<Vec<u8>, PackError> {
 }
 
 /// The host interface as this version has it.
-const HOST: [(&str, &str); 8] = [
+const HOST: [(&str, &str); 9] = [
     ("host/world.wit", include_str!("../../../wit/host/world.wit")),
     ("host/commands.wit", include_str!("../../../wit/host/commands.wit")),
     ("host/files.wit", include_str!("../../../wit/host/files.wit")),
     ("host/job.wit", include_str!("../../../wit/host/job.wit")),
     ("host/log.wit", include_str!("../../../wit/host/log.wit")),
     ("host/output.wit", include_str!("../../../wit/host/output.wit")),
+    ("host/secrets.wit", include_str!("../../../wit/host/secrets.wit")),
     ("host/probes.wit", include_str!("../../../wit/host/probes.wit")),
     ("host/state.wit", include_str!("../../../wit/host/state.wit")),
 ];

@@ -79,6 +79,15 @@ impl<'r> Shapes<'r> {
         let def = &resolve.types[id];
         let depth = depth + 1;
         Ok(match &def.kind {
+            TypeDefKind::Record(record) if has_form_of_secret(record) => {
+                // A loaded component tells types apart by structure only, so that nothing else may have this one.
+                if !is_of_host(resolve, def, "secrets", "secret") {
+                    return Err(unsupported(format!(
+                        "a record of one field `{SECRET_FIELD}` is `windlass:host/secrets.secret`, and no other"
+                    )));
+                }
+                Shape::Secret
+            }
             TypeDefKind::Record(record) => {
                 let (name, docs) = self.head(def)?;
                 let mut fields = Vec::new();
@@ -196,6 +205,23 @@ pub(crate) fn is_planned(resolve: &Resolve, result: Option<&Type>) -> bool {
     def.name.as_deref() == Some("plan")
         && interface.name.as_deref() == Some("types")
         && package.is_some_and(|package| package.namespace == "windlass" && package.name == "plan")
+}
+
+/// The only field of `windlass:host/secrets.secret`; `crates/runtime/src/convert/shape.rs` knows it too.
+const SECRET_FIELD: &str = "secret-handle";
+
+fn has_form_of_secret(record: &wit_parser::Record) -> bool {
+    matches!(&record.fields[..], [field] if field.name == SECRET_FIELD && field.ty == Type::String)
+}
+
+/// Whether a type is of this interface of `windlass:host`.
+fn is_of_host(resolve: &Resolve, def: &wit_parser::TypeDef, interface: &str, name: &str) -> bool {
+    let TypeOwner::Interface(owner) = def.owner else { return false };
+    let owner = &resolve.interfaces[owner];
+    let package = owner.package.map(|id| &resolve.packages[id].name);
+    def.name.as_deref() == Some(name)
+        && owner.name.as_deref() == Some(interface)
+        && package.is_some_and(|package| package.namespace == "windlass" && package.name == "host")
 }
 
 fn unsupported(why: String) -> ShapeError {

@@ -18,6 +18,44 @@ impl std::fmt::Debug for NodeKey {
     }
 }
 
+/// Read a file that only its owner may read.
+///
+/// # Errors
+/// If it can't be read, or is open to group or others.
+pub fn read_private(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let file_error = |source| IdentityError::File { action: "read", path: path.to_owned(), source };
+    let mode = std::fs::metadata(path).map_err(file_error)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::OpenKey { path: path.to_owned(), mode });
+    }
+    std::fs::read(path).map_err(file_error)
+}
+
+/// Write a file of mode 0600, atomically and durably.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        // A left-over of an earlier crash must not decide the mode.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(|source| IdentityError::File { action: "write", path: path.to_owned(), source })
+}
+
 impl NodeKey {
     /// Make a new key.
     ///
@@ -42,12 +80,7 @@ impl NodeKey {
     /// # Errors
     /// If the file can't be read, is open to group or others, or holds no key.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let file_error = |source| IdentityError::File { action: "read", path: path.to_owned(), source };
-        let mode = std::fs::metadata(path).map_err(file_error)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(IdentityError::OpenKey { path: path.to_owned(), mode });
-        }
-        Self::from_pem(&std::fs::read_to_string(path).map_err(file_error)?)
+        Self::from_pem(&String::from_utf8_lossy(&read_private(path)?))
     }
 
     /// Write the key to a file of mode 0600, atomically.
@@ -55,24 +88,7 @@ impl NodeKey {
     /// # Errors
     /// If the file can't be written.
     pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
-        let temporary = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            // A left-over of an earlier crash must not decide the mode.
-            match std::fs::remove_file(&temporary) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(self.key_pem().as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)?;
-            match path.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => std::fs::File::open(parent)?.sync_all(),
-                _ => Ok(()),
-            }
-        };
-        write().map_err(|source| IdentityError::File { action: "write", path: path.to_owned(), source })
+        write_private(path, self.key_pem().as_bytes())
     }
 
     /// The key as PEM (PKCS#8).

@@ -4,6 +4,7 @@
 //! * [`certificate`]: what a certificate says: serial, validity, which node and which generation.
 //! * [`client`]: TLS towards a master, trusting a pinned authority and nothing else.
 //! * [`server`]: TLS of a listener, with a certificate that can be swapped and peers that can be refused.
+//! * [`sealing`]: secrets on their way to one node, for one request.
 //! * [`accept`]: the accept loop: handshakes side by side with a limit, connections that can be cut.
 //!
 //! TLS 1.3 only, on ring. Sessions are never resumed: a resumed session would skip the check of
@@ -15,6 +16,7 @@ pub mod certificate;
 pub mod client;
 mod error;
 pub mod key;
+pub mod sealing;
 pub mod server;
 
 pub use accept::{Conn, CutHandle, PeerInfo, TlsListener};
@@ -24,7 +26,8 @@ pub use certificate::{
 };
 pub use client::{ChannelOptions, ClientIdentity, Trust, channel, client_config};
 pub use error::IdentityError;
-pub use key::NodeKey;
+pub use key::{NodeKey, read_private, write_private};
+pub use sealing::{Letter, SealError, SealingKey, SealingPublic};
 pub use server::{PeerCheck, PeerRefused, ServerTls};
 
 use rustls::crypto::CryptoProvider;

@@ -7,6 +7,7 @@ use crate::{
     limits::{LimitPassed, Meter, Metered},
     plugin::{Plugin, PluginOperation, one_line},
     runtime::Inner,
+    secrets::{Redactor, Secrets},
     tape::Tape,
     trace::{Recorder, clip},
 };
@@ -43,6 +44,8 @@ pub struct Call {
     pub operation: OperationName,
     /// Arguments object.
     pub args: Value,
+    /// The secrets that the arguments name, and no others.
+    pub secrets: Secrets,
     /// The type the job was made for; another one on this node is refused.
     pub type_digest: Option<Digest>,
     /// Wall time. The operation's own timeout holds as well.
@@ -138,6 +141,14 @@ pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Re
     }
     let args = arguments(&operation.params, &call.args)
         .map_err(|error| Box::new(refused(Refusal::BadArguments, error.to_string())))?;
+    let named = windlass_types::secret::names(&operation.params, &call.args)
+        .map_err(|error| Box::new(refused(Refusal::BadArguments, error.to_string())))?;
+    if let Some(missing) = named.iter().find(|name| call.secrets.get(name).is_none()) {
+        return Err(Box::new(refused(
+            Refusal::Secret,
+            format!("secret `{missing}` is named in the arguments and did not come with them"),
+        )));
+    }
     if call.cancel.is_cancelled() {
         return Err(Box::new(Report::without_start(Outcome::Cancelled { started: false })));
     }
@@ -157,7 +168,8 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
     let _ticking: Running = inner.ticker.run();
     let began = Instant::now();
     let time_limit = call.time_limit.min(operation.policy.timeout);
-    let trace = Arc::new(Recorder::new());
+    let redactor = Arc::new(Redactor::new(&call.secrets));
+    let trace = Arc::new(Recorder::new(redactor.clone()));
     let (progress, mut reports) = watch::channel(None);
     let limits = plugin.manifest().limits;
     let meter = Arc::new(Meter::new(limits.cpu_ms));
@@ -178,6 +190,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         probes: inner.probes.clone(),
         grants: plugin.grants.clone(),
         tape: call.tape,
+        secrets: call.secrets,
         plugin: plugin.clone(),
     };
     let mut store = store(&inner, serving, &meter);
@@ -201,6 +214,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         // Whoever does not keep up misses the last word: the outcome is on its way.
         let _ = last.map(|report| to.try_send(report));
     }
+    store.data_mut().end_output().await;
     let state = store.into_data();
     state.flush();
     let last_words = state.last_words();
@@ -224,7 +238,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         }
         None => timed_out(wall),
     };
-    Report { outcome: settle(ended, stop, denial, wall), trace, stats }
+    Report { outcome: redactor.outcome(settle(ended, stop, denial, wall)), trace, stats }
 }
 
 /// A store of its own, under the limits of its plugin.

@@ -56,6 +56,7 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
     let serving = Serving {
         grants: Arc::new(nothing(plugin.manifest())),
         tape: Tape::Off,
+        secrets: Default::default(),
         operation: operation.name.clone(),
         effect: Effect::Read,
         job_id: "canary".into(),
@@ -66,7 +67,7 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
         cancel: CancellationToken::new(),
         progress: watch::channel(None).0,
         output: None,
-        trace: Arc::new(Recorder::new()),
+        trace: Arc::new(Recorder::new(Arc::default())),
         store: inner.stores.of(plugin.name()),
         probes: inner.probes.clone(),
         plugin: plugin.clone(),

@@ -11,12 +11,14 @@ mod log;
 pub(crate) mod output;
 mod print;
 mod probes;
+mod secrets;
 mod state;
 
 use crate::{
     limits::{LimitPassed, Memory},
     os::process::Crowd,
     plugin::Plugin,
+    secrets::{Secrets, Stream},
     state::Store,
     tape::Tape,
     trace::Recorder,
@@ -65,6 +67,7 @@ pub(crate) struct Serving {
     /// What this call may do: that of its plugin, but for a canary, which may do nothing.
     pub(crate) grants: Arc<Grants>,
     pub(crate) tape: Tape,
+    pub(crate) secrets: Secrets,
     pub(crate) operation: OperationName,
     pub(crate) effect: Effect,
     pub(crate) job_id: String,
@@ -138,6 +141,8 @@ pub(crate) struct State {
     printed: [print::Printer; 2],
     /// Programs that were started with `spawn`.
     spawned: u32,
+    /// Output without secrets.
+    hidden: Stream,
     /// Bytes of output.
     written: u64,
 }
@@ -157,11 +162,12 @@ impl State {
         if let Tape::Replay(playback) = &serving.tape {
             still(&mut wasi, playback.clock_ms);
         }
+        let hidden = Stream::new(serving.trace.redactor.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let memory = Memory::new(serving.plugin.manifest().limits.memory_bytes);
         let crowd = Crowd::new(serving.plugin.manifest().limits.processes as usize);
-        State { wasi: wasi.build(), table, memory, crowd, serving, printed, spawned: 0, written: 0 }
+        State { wasi: wasi.build(), table, memory, crowd, serving, printed, spawned: 0, hidden, written: 0 }
     }
 
     /// Log what was printed without a newline at its end.

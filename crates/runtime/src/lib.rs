@@ -4,6 +4,7 @@
 //! * [`Runtime`]: the engine and the threads of guests; [`Runtime::load`] gives a [`Plugin`],
 //!   [`Runtime::canary`] tries whether it can be instantiated at all, and [`Runtime::call`] calls
 //!   one of its operations in a fresh instance.
+//! * [`secrets`]: the secrets of a call, and hiding their values in all that leaves it.
 //! * [`tape`]: host calls recorded to a cassette, and answered from one.
 //! * [`engine`]: the configuration that this crate and the helper share.
 //! * [`os`]: what a plugin's calls do to the node; nothing there knows of plugins.
@@ -21,6 +22,7 @@ mod limits;
 pub mod os;
 mod plugin;
 mod runtime;
+pub mod secrets;
 mod state;
 pub mod tape;
 mod trace;
@@ -30,4 +32,5 @@ pub use canary::{CANARY_TIME, CanaryError};
 pub use host::{ProgressReport, output::MAX_STREAM_BYTES};
 pub use plugin::{LoadError, Plugin, PluginOperation};
 pub use runtime::{Runtime, RuntimeError, RuntimeOptions};
+pub use secrets::Secrets;
 pub use tape::{Cassette, CassetteError, Playback, Recording, Tape, TapeError};

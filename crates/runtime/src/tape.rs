@@ -115,6 +115,11 @@ pub enum TapeError {
 type Answered<C> = Result<<C as HostCall>::Returns, <C as HostCall>::Fails>;
 
 impl Tape {
+    /// Whether there is one.
+    pub(crate) fn is_on(&self) -> bool {
+        !matches!(self, Tape::Off)
+    }
+
     /// The call as a tape has it, where there is one: making it may copy.
     pub(crate) fn call<C: HostCall>(&self, call: impl FnOnce() -> C) -> Option<C> {
         match self {

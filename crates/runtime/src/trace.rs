@@ -4,9 +4,10 @@
 //! instance so that it outlasts a trap, and is bounded: a plugin must not fill the memory of its
 //! host by asking often.
 
+use crate::secrets::Redactor;
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 use windlass_types::{
@@ -25,6 +26,8 @@ pub(crate) const MAX_LINE_BYTES: usize = 8 << 10;
 
 pub(crate) struct Recorder {
     began: Instant,
+    /// Hides the secrets of the call in all that is noted.
+    pub(crate) redactor: Arc<Redactor>,
     inner: Mutex<Inner>,
 }
 
@@ -46,8 +49,8 @@ pub(crate) struct Entry {
 }
 
 impl Recorder {
-    pub(crate) fn new() -> Recorder {
-        Recorder { began: Instant::now(), inner: Mutex::default() }
+    pub(crate) fn new(redactor: Arc<Redactor>) -> Recorder {
+        Recorder { began: Instant::now(), redactor, inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -61,6 +64,7 @@ impl Recorder {
     /// A host call begins.
     pub(crate) fn begin(&self, function: &str, detail: TraceDetail, verdict: Verdict) -> Entry {
         let at_us = self.elapsed_us();
+        let detail = self.hidden(detail);
         let mut inner = self.lock();
         let index = inner.push(at_us, function, detail, verdict);
         inner.open.extend(index);
@@ -85,7 +89,7 @@ impl Recorder {
         }
         if let Some(entry) = inner.entries.get_mut(index) {
             entry.duration_us = now.saturating_sub(entry.at_us);
-            entry.error = error.map(|error| clip(&error, MAX_LINE_BYTES));
+            entry.error = error.map(|error| clip(&self.redactor.text(&error), MAX_LINE_BYTES));
             change(&mut entry.detail);
         }
     }
@@ -93,6 +97,7 @@ impl Recorder {
     /// A host call was refused.
     pub(crate) fn denied(&self, function: &str, detail: TraceDetail, denial: &Denial) {
         let at_us = self.elapsed_us();
+        let (detail, denial) = (self.hidden(detail), &self.redactor.denial(denial));
         let mut inner = self.lock();
         let verdict = Verdict::Denied { missing: denial.missing.clone() };
         inner.push(at_us, function, detail, verdict);
@@ -102,6 +107,7 @@ impl Recorder {
     /// A host call that was allowed turned out to reach for more than that.
     pub(crate) fn denied_late(&self, entry: Entry, denial: &Denial) {
         self.finish(entry, None, |_| {});
+        let denial = &self.redactor.denial(denial);
         let mut inner = self.lock();
         if let Some(entry) = entry.index.and_then(|index| inner.entries.get_mut(index)) {
             entry.verdict = Verdict::Denied { missing: denial.missing.clone() };
@@ -118,8 +124,17 @@ impl Recorder {
             return false;
         }
         inner.log_lines += 1;
-        let detail = TraceDetail::Log { level: level.to_owned(), message: clip(message, MAX_LINE_BYTES) };
+        let message = clip(&self.redactor.text(message), MAX_LINE_BYTES);
+        let detail = TraceDetail::Log { level: level.to_owned(), message };
         inner.push(at_us, function, detail, Verdict::Allowed { rule: "log".into() }).is_some()
+    }
+
+    /// Before anything is cut: half a secret is not recognised.
+    fn hidden(&self, mut detail: TraceDetail) -> TraceDetail {
+        if !self.redactor.is_empty() {
+            texts(&mut detail, |text| *text = self.redactor.text(text).into_owned());
+        }
+        detail
     }
 
     /// The trace so far, and the first denial. Calls that did not return are marked so.
@@ -182,18 +197,23 @@ pub(crate) fn clip(text: &str, bytes: usize) -> String {
 }
 
 fn clip_detail(mut detail: TraceDetail) -> TraceDetail {
-    match &mut detail {
+    texts(&mut detail, shorten);
+    detail
+}
+
+/// All texts that come from the plugin but lines of the log, which are treated before.
+fn texts(detail: &mut TraceDetail, mut change: impl FnMut(&mut String)) {
+    match detail {
         TraceDetail::Command { program, argv, .. } => {
-            shorten(program);
-            argv.iter_mut().for_each(shorten);
+            change(program);
+            argv.iter_mut().for_each(change);
         }
         TraceDetail::File { path: text, .. }
         | TraceDetail::State { key: text, .. }
         | TraceDetail::Probe { probe: text }
-        | TraceDetail::Progress { message: text, .. } => shorten(text),
+        | TraceDetail::Progress { message: text, .. } => change(text),
         TraceDetail::Log { .. } | TraceDetail::Dropped { .. } => {}
     }
-    detail
 }
 
 fn shorten(text: &mut String) {
@@ -230,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_counted() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(Arc::default());
         for _ in 0..MAX_ENTRIES + 7 {
             let entry = recorder.begin("files.read", file("/x"), allowed());
             recorder.finish(entry, None, |_| {});
@@ -242,7 +262,7 @@ mod tests {
 
     #[test]
     fn text_is_bounded_too() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(Arc::default());
         let long = "x".repeat(MAX_LINE_BYTES * 3);
         for _ in 0..500 {
             recorder.begin("files.read", file(&long), allowed());
@@ -255,7 +275,7 @@ mod tests {
 
     #[test]
     fn log_lines_leave_room_for_calls() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(Arc::default());
         for _ in 0..MAX_LOG_LINES + 5 {
             recorder.log("log.write", "info", "again");
         }
@@ -267,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_call_that_did_not_return_says_so() {
-        let recorder = Recorder::new();
+        let recorder = Recorder::new(Arc::default());
         let first = recorder.begin("files.read", file("/x"), allowed());
         recorder.begin("files.read", file("/y"), allowed());
         recorder.finish(first, Some("gone".into()), |detail| *detail = file("/z"));

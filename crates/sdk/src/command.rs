@@ -1,8 +1,13 @@
 //! Running programs of the node.
 
-use crate::{__bindings::windlass::host::commands as wit, Error, Exit, host::commands as host};
+use crate::{
+    __bindings::windlass::host::{commands as wit, secrets::Variable},
+    Error, Exit,
+    host::{commands as host, secrets},
+};
 use std::{borrow::Cow, time::Duration};
 
+pub use crate::__bindings::windlass::host::secrets::{Piece, Secret};
 pub use wit::{Chunk, Error as CommandError, ExitStatus, OutputStream as Stream};
 
 /// A program to run: its logical name, a key of `[commands]` in the manifest, and its arguments.
@@ -27,23 +32,30 @@ pub use wit::{Chunk, Error as CommandError, ExitStatus, OutputStream as Stream};
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a command does nothing until it is run"]
-pub struct Command(wit::Command);
+pub struct Command {
+    command: wit::Command,
+    /// Standard input in pieces; none where `command` has it.
+    pieces: Option<Vec<Piece>>,
+    variables: Vec<Variable>,
+}
 
 impl Command {
     /// A program without arguments.
     pub fn new(program: impl Into<String>) -> Command {
-        Command(wit::Command { program: program.into(), args: Vec::new(), stdin: None, timeout_ms: None })
+        let program = program.into();
+        let command = wit::Command { program, args: Vec::new(), stdin: None, timeout_ms: None };
+        Command { command, pieces: None, variables: Vec::new() }
     }
 
     /// Add one argument.
     pub fn arg(mut self, arg: impl Into<String>) -> Command {
-        self.0.args.push(arg.into());
+        self.command.args.push(arg.into());
         self
     }
 
     /// Add arguments: an array, a list, or an `Option`, of which none adds nothing.
     pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Command {
-        self.0.args.extend(args.into_iter().map(Into::into));
+        self.command.args.extend(args.into_iter().map(Into::into));
         self
     }
 
@@ -51,20 +63,52 @@ impl Command {
     /// neither.
     pub fn opt(mut self, option: impl Into<String>, value: impl Value) -> Command {
         if let Some(value) = value.into_value() {
-            self.0.args.extend([option.into(), value]);
+            self.command.args.extend([option.into(), value]);
         }
         self
     }
 
     /// Give it this on standard input, which is empty otherwise.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Command {
-        self.0.stdin = Some(bytes.into());
+        self.command.stdin = Some(bytes.into());
+        self.pieces = None;
+        self
+    }
+
+    /// Give it this on standard input, one piece after the other: texts, bytes and secrets. The rule of the
+    /// manifest has to say `secrets = ["stdin"]`.
+    ///
+    /// ```
+    /// # use windlass_sdk::{Command, Error, Secret, fake};
+    /// # fn main() -> Result<(), Error> {
+    /// # let password = Secret { secret_handle: "nas".into() };
+    /// # let host = fake::Host::new().command("smbpasswd", ["-s", "jane"]);
+    /// # host.stdin_with([(&password).into(), "\n".into(), (&password).into(), "\n".into()]).run(|| {
+    /// Command::new("smbpasswd")
+    ///     .args(["-s", "jane"])
+    ///     .stdin_with([(&password).into(), "\n".into(), (&password).into(), "\n".into()])
+    ///     .run()?
+    ///     .success()?;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn stdin_with(mut self, pieces: impl IntoIterator<Item = Piece>) -> Command {
+        self.pieces = Some(pieces.into_iter().collect());
+        self.command.stdin = None;
+        self
+    }
+
+    /// Give it a secret in a variable of its environment, such as `IPMITOOL_PASSWORD`. The rule of the
+    /// manifest has to have the name in `secrets`.
+    pub fn env_secret(mut self, name: impl Into<String>, value: &Secret) -> Command {
+        self.variables.push(Variable { name: name.into(), value: value.clone() });
         self
     }
 
     /// End it after this time. Without, and at the latest, it is ended with the operation.
     pub fn timeout(mut self, limit: Duration) -> Command {
-        self.0.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.command.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
@@ -77,7 +121,16 @@ impl Command {
     /// If it is denied, not on the node, out of time, or the job was cancelled.
     pub fn run(&self) -> Result<Output, Error> {
         let command = self.to_string();
-        let output = host::run(&self.0).map_err(|error| Error::of_command(&command, error))?;
+        let ran = match (&self.pieces, &self.command.stdin) {
+            (None, _) if self.variables.is_empty() => host::run(&self.command),
+            (pieces, plain) => {
+                let plain = plain.iter().map(|bytes| Piece::Plain(bytes.clone()));
+                let pieces: Vec<Piece> = plain.chain(pieces.iter().flatten().cloned()).collect();
+                let bare = wit::Command { stdin: None, ..self.command.clone() };
+                secrets::run(&bare, &pieces, &self.variables)
+            }
+        };
+        let output = ran.map_err(|error| Error::of_command(&command, error))?;
         Ok(Output {
             command,
             status: output.status,
@@ -95,15 +148,37 @@ impl Command {
     /// Those of [`Command::run`], and [`Error::DryRun`] for what would change something.
     pub fn spawn(&self) -> Result<Process, Error> {
         let command = self.to_string();
-        let process = host::spawn(&self.0).map_err(|error| Error::of_command(&command, error))?;
+        if self.pieces.is_some() || !self.variables.is_empty() {
+            let why = "a program that is given secrets is run to its end".to_owned();
+            return Err(Error::of_command(&command, CommandError::Other(why)));
+        }
+        let process = host::spawn(&self.command).map_err(|error| Error::of_command(&command, error))?;
         Ok(Process { command, process })
+    }
+}
+
+impl From<&Secret> for Piece {
+    fn from(secret: &Secret) -> Piece {
+        Piece::Secret(secret.clone())
+    }
+}
+
+impl From<&str> for Piece {
+    fn from(text: &str) -> Piece {
+        Piece::Plain(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Piece {
+        Piece::Plain(bytes)
     }
 }
 
 /// The command line, for people: an argument that is empty or holds a space stands in quotes.
 impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&line(&self.0.program, &self.0.args))
+        f.write_str(&line(&self.command.program, &self.command.args))
     }
 }
 

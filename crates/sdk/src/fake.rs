@@ -32,7 +32,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use host::{commands, files, job, log, output, probes, state};
+pub(crate) use host::{commands, files, job, log, output, probes, secrets, state};
 pub use script::{Call, Failure};
 
 use crate::{
@@ -41,6 +41,7 @@ use crate::{
         files::{Entry, Error as FileError, Kind, Metadata},
         job::Context,
         probes::Error as ProbeError,
+        secrets::{Piece, Secret},
         state::Error as StateError,
     },
     log::Level,
@@ -134,6 +135,32 @@ impl Host {
             step => panic!("`stdin` is for programs, not for {}", step.expected),
         }
         self
+    }
+
+    /// The program is given these pieces, secrets among them, on standard input.
+    pub fn stdin_with(mut self, pieces: impl IntoIterator<Item = Piece>) -> Host {
+        let (stdin, _) = self.secrets("stdin_with");
+        *stdin = pieces.into_iter().collect();
+        self
+    }
+
+    /// The program is given a secret in a variable of its environment.
+    pub fn env_secret(mut self, name: impl Into<String>, value: &Secret) -> Host {
+        let (_, variables) = self.secrets("env_secret");
+        variables.push((name.into(), value.secret_handle.clone()));
+        self
+    }
+
+    fn secrets(&mut self, method: &str) -> (&mut Vec<Piece>, &mut Vec<(String, String)>) {
+        let step = self.last(method);
+        if let Expected::Is(Call::Run(command)) = &step.expected {
+            let command = command.clone();
+            step.expected = Expected::Is(Call::RunWith { command, stdin: Vec::new(), variables: Vec::new() });
+        }
+        match step {
+            Step { expected: Expected::Is(Call::RunWith { stdin, variables, .. }), .. } => (stdin, variables),
+            step => panic!("`{method}` is for programs that are run, not for {}", step.expected),
+        }
     }
 
     /// The program prints this on standard output.

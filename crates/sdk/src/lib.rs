@@ -73,7 +73,7 @@ pub mod output;
 pub mod probes;
 pub mod state;
 
-pub use command::{Chunk, Command, CommandError, ExitStatus, Output, Process, Stream, Value};
+pub use command::{Chunk, Command, CommandError, ExitStatus, Output, Piece, Process, Secret, Stream, Value};
 pub use error::{Error, Exit};
 
 /// Make Rust of the plugin's WIT, and a component of the crate.

@@ -28,6 +28,7 @@
 //!
 //! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`]. Operations by
 //! the clock: see [`schedules`]. Users and roles: see [`access`]. What watches found: see [`status`].
+//! Passwords and keys for operations: see [`secrets`].
 //!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
 //! Calls carry `Authorization: Bearer TOKEN`. Every error is an [`ApiError`].
@@ -37,6 +38,7 @@ pub mod bundles;
 pub mod events;
 pub mod rules;
 pub mod schedules;
+pub mod secrets;
 pub mod status;
 
 use crate::ids::{

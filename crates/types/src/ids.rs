@@ -211,6 +211,14 @@ name! {
     is_user
 }
 
+name! {
+    /// The name of a stored secret, such as `nas-password`. A lower-case letter first, so that what
+    /// people use as passwords is rarely one by mistake.
+    SecretName, "name of a secret",
+    "expected a-z, 0-9 and single `-`, beginning with a letter, 63 characters at most",
+    is_kebab
+}
+
 /// No colon: `schedule:NAME` in the audit log is no user.
 fn is_user(text: &str) -> bool {
     text.len() <= 63

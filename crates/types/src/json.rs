@@ -8,9 +8,14 @@
 //! * enum, char, string: string; variant: `"case"` or `{"case": payload}`; flags: array of names
 //! * option: null or the value; tuple and list: array; `list<u8>`: base64
 //! * result: `{"ok": …}` or `{"err": …}`
+//! * secret: `{"secret": "NAME"}`, the name of a stored one; a value in its place is an error that does
+//!   not repeat it
 //! * integers keep every digit; floats also take `"NaN"`, `"Infinity"`, `"-Infinity"`
 
-use crate::shape::{Case, Field, Shape};
+use crate::{
+    ids::SecretName,
+    shape::{Case, Field, Shape},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
 
@@ -41,6 +46,8 @@ pub trait Build {
     fn char(&mut self, value: char) -> Self::Out;
     fn string(&mut self, value: &str) -> Self::Out;
     fn bytes(&mut self, value: Vec<u8>) -> Self::Out;
+    /// A stored secret, by its name.
+    fn secret(&mut self, name: &SecretName) -> Self::Out;
     fn list(&mut self, items: Vec<Self::Out>) -> Self::Out;
     fn tuple(&mut self, items: Vec<Self::Out>) -> Self::Out;
     /// All fields, in the order of the type.
@@ -147,6 +154,10 @@ impl<'a, B: Build> Walk<'a, B> {
                     return mismatch(self, "a base64 string (RFC 4648, with padding)");
                 };
                 self.build.bytes(bytes)
+            }
+            Shape::Secret => {
+                let name = self.secret(value)?;
+                self.build.secret(&name)
             }
             Shape::List { item } => {
                 let items = self.array(value, None)?;
@@ -325,6 +336,26 @@ impl<'a, B: Build> Walk<'a, B> {
         value.as_str().ok_or_else(|| self.error(expected, describe(value)))
     }
 
+    /// Whatever stands here may be a password that somebody took for an argument: no message repeats it.
+    fn secret(&self, value: &Value) -> Result<SecretName, JsonError> {
+        let fail = |found: &str| {
+            let mut error = self.error("{\"secret\": NAME} with the name of a stored secret", found);
+            error.hint =
+                Some("store the value with `windlass secrets set NAME`, and give `KEY=secret:NAME`".into());
+            error
+        };
+        match value {
+            Value::Object(object) if object.len() == 1 => match object.get("secret") {
+                Some(Value::String(name)) => name.parse().map_err(|_| fail("a text that is no such name")),
+                _ => Err(fail("another object")),
+            },
+            Value::Object(_) => Err(fail("another object")),
+            Value::String(_) => Err(fail("a string")),
+            Value::Null => Err(fail("null")),
+            _ => Err(fail("something else")),
+        }
+    }
+
     fn array(&self, value: &'a Value, len: Option<usize>) -> Result<&'a Vec<Value>, JsonError> {
         match (value, len) {
             (Value::Array(items), Some(len)) if items.len() != len => {
@@ -408,6 +439,7 @@ impl Build for Check {
     fn char(&mut self, _: char) {}
     fn string(&mut self, _: &str) {}
     fn bytes(&mut self, _: Vec<u8>) {}
+    fn secret(&mut self, _: &SecretName) {}
     fn list(&mut self, _: Vec<()>) {}
     fn tuple(&mut self, _: Vec<()>) {}
     fn record(&mut self, _: &[Field], _: Vec<()>) {}

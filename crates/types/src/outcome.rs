@@ -222,4 +222,6 @@ pub enum Refusal {
     Stopped,
     /// Something else had what it needs for itself until the deadline.
     Locked,
+    /// A secret it needs was changed or removed after the job was made, or can't be had on this node.
+    Secret,
 }

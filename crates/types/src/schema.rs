@@ -39,6 +39,13 @@ pub fn of_shape(shape: &Shape) -> Value {
         Shape::Char => json!({ "type": "string", "minLength": 1, "maxLength": 1 }),
         Shape::String => json!({ "type": "string" }),
         Shape::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
+        Shape::Secret => json!({
+            "type": "object",
+            "description": "The name of a stored secret.",
+            "properties": { "secret": { "type": "string", "minLength": 1, "maxLength": 63 } },
+            "required": ["secret"],
+            "additionalProperties": false,
+        }),
         Shape::List { item } => json!({ "type": "array", "items": of_shape(item) }),
         // `prefixItems` may not be empty (2020-12, core, 10.3.1.1).
         Shape::Tuple { items } if items.is_empty() => json!({ "type": "array", "maxItems": 0 }),

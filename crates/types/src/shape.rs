@@ -28,6 +28,9 @@ pub enum Shape {
     String,
     /// `list<u8>`: base64 text in JSON.
     Bytes,
+    /// `windlass:host/secrets.secret`: the name of a stored secret, `{"secret": "NAME"}` in JSON. Only
+    /// in parameters.
+    Secret,
     List {
         item: Box<Shape>,
     },
@@ -166,6 +169,7 @@ impl Shape {
             Shape::Char => "char".into(),
             Shape::String => "string".into(),
             Shape::Bytes => "bytes (base64)".into(),
+            Shape::Secret => "secret".into(),
             Shape::List { item } => format!("list<{}>", item.brief()),
             Shape::Option { item } => format!("option<{}>", item.brief()),
             Shape::Tuple { items } => {
@@ -185,6 +189,22 @@ impl Shape {
                 "flags({})",
                 flags.iter().map(|flag| flag.name.as_str()).collect::<Vec<_>>().join(", ")
             ),
+        }
+    }
+
+    /// Whether a secret is part of it.
+    pub fn holds_secret(&self) -> bool {
+        let boxed = |shape: &Option<Box<Shape>>| shape.as_ref().is_some_and(|shape| shape.holds_secret());
+        match self {
+            Shape::Secret => true,
+            Shape::List { item } | Shape::Option { item } => item.holds_secret(),
+            Shape::Tuple { items } => items.iter().any(Shape::holds_secret),
+            Shape::Result { ok, err } => boxed(ok) || boxed(err),
+            Shape::Record { fields, .. } => fields.iter().any(|field| field.shape.holds_secret()),
+            Shape::Variant { cases, .. } => {
+                cases.iter().any(|case| case.payload.as_ref().is_some_and(Shape::holds_secret))
+            }
+            _ => false,
         }
     }
 

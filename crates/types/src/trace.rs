@@ -43,6 +43,9 @@ pub enum TraceDetail {
         /// Signal, if one ended it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
+        /// The secrets it was given, such as `nas-password on standard input`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<String>,
         /// Bytes on standard input.
         stdin_bytes: u64,
         /// Bytes read from standard output.

@@ -14,7 +14,7 @@ pub mod outbox;
 pub mod output;
 pub mod pool;
 
-use crate::journal::{Entry, Journal, JournalError, Recovered, Stage, now_ms};
+use crate::journal::{Entry, Journal, JournalError, Recovered, Sealed, Stage, now_ms};
 use bytes::Bytes;
 use outbox::Outbox;
 use output::Streams;
@@ -29,9 +29,12 @@ use std::{
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use windlass_identity::{Letter, SealingKey};
 use windlass_proto::v1;
+use windlass_runtime::Secrets;
 use windlass_types::{
-    Digest, Effect, JobId, OperationName, Outcome, Refusal, RequestId,
+    Digest, Effect, JobId, OperationName, Outcome, Refusal, RequestId, SecretName,
+    secret::{MAX_BYTES, MAX_IN_CALL},
     trace::{CallStats, TraceEntry},
 };
 
@@ -48,6 +51,8 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 const PROGRESS_BYTES: usize = 4096;
 /// Refusals that are remembered. More than a session brings within the moment that counts.
 const REFUSALS: usize = 1024;
+/// Longest sealed secret: a key and a tag of 16 bytes come with the value.
+const SEALED_BYTES: usize = MAX_BYTES + 64;
 /// Longest time limit. Above, sums with the clock could overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -100,6 +105,7 @@ pub struct Call {
     pub job_id: JobId,
     pub operation: OperationName,
     pub args: Value,
+    pub secrets: Secrets,
     pub type_digest: Option<Digest>,
     pub time_limit: Duration,
     pub dry_run: bool,
@@ -147,6 +153,7 @@ struct Request {
     job_id: JobId,
     operation: OperationName,
     args: Value,
+    secrets: Vec<Sealed>,
     type_digest: Option<Digest>,
     dry_run: bool,
     deadline: Instant,
@@ -162,6 +169,7 @@ struct Inner {
     streams: Streams,
     pool: Pool,
     executor: Arc<dyn Executor>,
+    sealing: Arc<SealingKey>,
     active: Mutex<HashMap<RequestId, CancellationToken>>,
     draining: CancellationToken,
     tasks: TaskTracker,
@@ -173,13 +181,20 @@ struct Inner {
 
 impl Jobs {
     /// Jobs that run in `pool`.
-    pub fn new(journal: Arc<Journal>, outbox: Arc<Outbox>, pool: Pool, executor: Arc<dyn Executor>) -> Self {
+    pub fn new(
+        journal: Arc<Journal>,
+        outbox: Arc<Outbox>,
+        pool: Pool,
+        executor: Arc<dyn Executor>,
+        sealing: Arc<SealingKey>,
+    ) -> Self {
         Jobs(Arc::new(Inner {
             journal,
             outbox,
             streams: Streams::default(),
             pool,
             executor,
+            sealing,
             active: Mutex::default(),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -230,6 +245,7 @@ impl Jobs {
             job_id: request.job_id.to_string(),
             operation: request.operation.to_string(),
             args: request.args.to_string(),
+            secrets: request.secrets.clone(),
             type_digest: request.type_digest.map(|digest| digest.to_string()).unwrap_or_default(),
             plugin_digest: admission.plugin_digest.map(|digest| digest.to_string()).unwrap_or_default(),
             effect,
@@ -290,6 +306,14 @@ impl Jobs {
                 deadline_ms: entry.deadline_ms,
                 remaining_ms: left,
                 dry_run: entry.dry_run,
+                secrets: entry
+                    .secrets
+                    .iter()
+                    .map(|secret| v1::SealedSecret {
+                        name: secret.name.clone(),
+                        sealed: secret.sealed.clone().into(),
+                    })
+                    .collect(),
             },
         )?;
         let admission = self.0.executor.admit(&request.operation, request.type_digest)?;
@@ -399,6 +423,10 @@ fn parse(id: RequestId, run: v1::Run) -> Result<Request, Refused> {
     if deadline.is_zero() {
         return Err(Refused::new(Refusal::TooLate, "the deadline had passed when the job arrived"));
     }
+    if run.secrets.len() > MAX_IN_CALL || run.secrets.iter().any(|secret| secret.sealed.len() > SEALED_BYTES)
+    {
+        return Err(Refused::new(Refusal::Secret, "more or larger secrets than a request may have"));
+    }
     let args = if run.args_json.is_empty() { b"{}".as_slice() } else { &run.args_json[..] };
     Ok(Request {
         id,
@@ -409,6 +437,11 @@ fn parse(id: RequestId, run: v1::Run) -> Result<Request, Refused> {
             .map_err(|error| Refused::new(Refusal::UnknownOperation, format!("{error}")))?,
         args: serde_json::from_slice(args)
             .map_err(|error| bad(format!("the arguments are not JSON: {error}")))?,
+        secrets: run
+            .secrets
+            .into_iter()
+            .map(|secret| Sealed { name: secret.name, sealed: secret.sealed.to_vec() })
+            .collect(),
         type_digest: if run.type_digest.is_empty() {
             None
         } else {
@@ -417,6 +450,18 @@ fn parse(id: RequestId, run: v1::Run) -> Result<Request, Refused> {
         dry_run: run.dry_run,
         deadline: Instant::now() + deadline,
     })
+}
+
+/// Open the secrets of a request. Their memory is wiped when the operation has ended.
+fn open(request: &Request, key: &SealingKey) -> Result<Secrets, Refused> {
+    let opened = request.secrets.iter().map(|sealed| {
+        let name: SecretName = sealed.name.parse().map_err(|error| format!("{error}"))?;
+        let letter =
+            Letter { request: request.id, job: request.job_id, operation: &request.operation, name: &name };
+        let value = key.open(letter, &sealed.sealed).map_err(|error| format!("secret `{name}`: {error}"))?;
+        Ok((name, value))
+    });
+    opened.collect::<Result<_, _>>().map_err(|problem: String| Refused::new(Refusal::Secret, problem))
 }
 
 impl Inner {
@@ -586,6 +631,10 @@ impl Inner {
     }
 
     async fn execute(&self, request: Request, admission: Admission, cancel: CancellationToken) -> Finished {
+        let secrets = match open(&request, &self.sealing) {
+            Ok(secrets) => secrets,
+            Err(Refused { reason, message }) => return Outcome::Refused { reason, message }.into(),
+        };
         let left = request.deadline.saturating_duration_since(Instant::now());
         let (progress, reports) = mpsc::channel(16);
         let (output, mut printed) = mpsc::channel(1);
@@ -594,6 +643,7 @@ impl Inner {
             job_id: request.job_id,
             operation: request.operation,
             args: request.args,
+            secrets,
             type_digest: request.type_digest,
             time_limit: admission.timeout.min(left),
             dry_run: request.dry_run,

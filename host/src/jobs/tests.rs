@@ -97,6 +97,7 @@ async fn bench(dir: &Path, workers: usize, queue: usize) -> Bench {
         Arc::clone(&outbox),
         Pool::new(workers, queue),
         Arc::new(Arc::clone(&fake)),
+        Arc::new(windlass_identity::SealingKey::generate()),
     );
     jobs.recover(recovered).await;
     Bench { jobs, journal, outbox, fake }
@@ -112,6 +113,7 @@ fn run(id: RequestId, operation: &str) -> v1::Run {
         deadline_ms: 0,
         remaining_ms: 60_000,
         dry_run: false,
+        secrets: Vec::new(),
     }
 }
 

@@ -77,6 +77,9 @@ pub struct Entry {
     pub operation: String,
     /// As it came, JSON.
     pub args: String,
+    /// The secrets that the arguments name, sealed as they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Sealed>,
     pub type_digest: String,
     /// The bundle that runs it; empty if that is not known.
     #[serde(default)]
@@ -87,6 +90,14 @@ pub struct Entry {
     pub deadline_ms: i64,
     /// When it was accepted, by this host's clock.
     pub accepted_ms: i64,
+}
+
+/// A secret as the master sent it. Only the key of this node opens it, and only for its request.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sealed {
+    pub name: String,
+    #[serde(with = "hex::serde")]
+    pub sealed: Vec<u8>,
 }
 
 /// Where a request stands.

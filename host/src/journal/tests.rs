@@ -5,6 +5,7 @@ fn entry(effect: Effect) -> Entry {
         job_id: "0190a1b2-0000-7000-8000-000000000000".into(),
         operation: "demo.thing.do".into(),
         args: "{\"n\":18446744073709551615}".into(),
+        secrets: Vec::new(),
         type_digest: String::new(),
         plugin_digest: String::new(),
         effect,

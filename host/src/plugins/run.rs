@@ -29,6 +29,7 @@ impl Work for Run {
                     job_id: call.job_id.to_string(),
                     operation: call.operation,
                     args: call.args,
+                    secrets: call.secrets,
                     type_digest: call.type_digest,
                     time_limit: call.time_limit,
                     dry_run: call.dry_run,

@@ -219,6 +219,8 @@ impl Scheduler {
                 job_id: JobId::new(),
                 operation: watch.operation.clone(),
                 args: Value::Object(watch.args.clone()),
+                // A watch has none: nobody was asked whether it may.
+                secrets: Default::default(),
                 type_digest: None::<Digest>,
                 time_limit: admission.timeout,
                 dry_run: false,

@@ -25,6 +25,7 @@ async fn call(plugins: &Arc<Plugins>, operation: &str) -> Outcome {
         job_id: JobId::new(),
         operation,
         args: serde_json::json!({}),
+        secrets: Default::default(),
         type_digest: None,
         time_limit: Duration::from_secs(30),
         dry_run: false,

@@ -5,7 +5,7 @@ use crate::{fleet::NodeRecord, targets};
 use globset::Glob;
 use std::{fmt, sync::Arc};
 use windlass_types::{
-    Effect, NodeId, NodeName, OperationName, RoleName,
+    Effect, NodeId, NodeName, OperationName, RoleName, SecretName,
     api::{Target, access::Permission},
 };
 
@@ -15,6 +15,12 @@ pub enum Need<'a> {
     Permission(Permission),
     Operation {
         name: &'a OperationName,
+        effect: Effect,
+    },
+    /// To give a stored secret to an operation.
+    Secret {
+        name: &'a SecretName,
+        operation: &'a OperationName,
         effect: Effect,
     },
     /// To run something, which is not known yet.
@@ -84,6 +90,7 @@ fn words(need: Need<'_>) -> String {
     match need {
         Need::Permission(permission) => format!("`{}`", permission.as_str()),
         Need::Operation { name, effect } => format!("`{name}` ({effect})"),
+        Need::Secret { name, operation, .. } => format!("secret `{name}` for `{operation}`"),
         Need::AnyOperation => "any operation".into(),
     }
 }

@@ -17,7 +17,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::collections::BTreeSet;
 use windlass_describe::expression;
 use windlass_types::{
-    Effect, OperationName, RoleName, UserName,
+    Effect, OperationName, RoleName, SecretName, UserName,
     api::{
         self, Target,
         access::{Permission, RoleRule},
@@ -87,6 +87,8 @@ pub struct Role {
 #[derive(Debug, Clone)]
 struct Rule {
     operations: GlobSet,
+    /// What these may be given.
+    secrets: GlobSet,
     effect: Effect,
     permissions: BTreeSet<Permission>,
     /// None: all nodes.
@@ -100,6 +102,10 @@ impl Rule {
             Need::Operation { name, effect } => {
                 effect <= self.effect && self.operations.is_match(name.as_str())
             }
+            Need::Secret { name, operation, effect } => {
+                self.gives(Need::Operation { name: operation, effect })
+                    && self.secrets.is_match(name.as_str())
+            }
             Need::AnyOperation => !self.operations.is_empty(),
         }
     }
@@ -111,13 +117,11 @@ impl Rule {
         if rule.operations.is_empty() && rule.effect.is_some() {
             return Err("`effect` is about `operations`, and there are none".into());
         }
-        if rule.operations.len() > MAX_GLOBS {
-            return Err(format!("more than {MAX_GLOBS} globs in `operations`"));
+        if rule.operations.is_empty() && !rule.secrets.is_empty() {
+            return Err("`secrets` are given to `operations`, and there are none".into());
         }
-        let mut operations = GlobSetBuilder::new();
-        for glob in &rule.operations {
-            operations.add(Glob::new(glob).map_err(|error| format!("`{glob}`: {}", error.kind()))?);
-        }
+        let (operations, secrets) =
+            (globs("operations", &rule.operations)?, globs("secrets", &rule.secrets)?);
         if let Some(target) = &rule.target {
             if let Some(permission) = rule.permissions.iter().find(|permission| !permission.on_nodes()) {
                 return Err(format!("`{}` can't be given on some nodes only", permission.as_str()));
@@ -125,12 +129,24 @@ impl Rule {
             check_target(target)?;
         }
         Ok(Rule {
-            operations: operations.build().map_err(|error| error.to_string())?,
+            operations,
+            secrets,
             effect: rule.effect.unwrap_or(Effect::Read),
             permissions: rule.permissions.clone(),
             target: rule.target.clone(),
         })
     }
+}
+
+fn globs(what: &str, texts: &[String]) -> Result<GlobSet, String> {
+    if texts.len() > MAX_GLOBS {
+        return Err(format!("more than {MAX_GLOBS} globs in `{what}`"));
+    }
+    let mut globs = GlobSetBuilder::new();
+    for text in texts {
+        globs.add(Glob::new(text).map_err(|error| format!("`{text}`: {}", error.kind()))?);
+    }
+    globs.build().map_err(|error| error.to_string())
 }
 
 /// A limit that could never be right is an error now, not a role that silently allows nothing.
@@ -192,7 +208,7 @@ pub fn built_in_rules(role: api::Role) -> Vec<RoleRule> {
     use Permission::{
         AuditRead, EventsRead, JobsRead, JoinTokensManage, MetricsRead, NodesAdmit, NodesRead, NodesWrite,
         OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, RulesManage,
-        SchedulesRead, TokensManage, UsersManage,
+        SchedulesRead, SecretsManage, TokensManage, UsersManage,
     };
     let of = |permissions: &[Permission]| RoleRule {
         permissions: permissions.iter().copied().collect(),
@@ -218,8 +234,15 @@ pub fn built_in_rules(role: api::Role) -> Vec<RoleRule> {
             UsersManage,
             RolesManage,
             RulesManage,
+            SecretsManage,
             AuditRead,
         ]));
+        rules.push(RoleRule {
+            operations: vec!["*".into()],
+            effect: Some(Effect::Destroy),
+            secrets: vec!["*".into()],
+            ..RoleRule::default()
+        });
     }
     rules
 }
@@ -239,15 +262,32 @@ impl Permit {
         effect: Effect,
         nodes: &[std::sync::Arc<crate::fleet::NodeRecord>],
     ) -> Result<(), Denied> {
+        self.operation_with(name, effect, &BTreeSet::new(), nodes).await
+    }
+
+    /// Whether an operation may run on all of these nodes and be given these secrets.
+    ///
+    /// # Errors
+    /// If not, with what is missing.
+    pub async fn operation_with(
+        &self,
+        name: &OperationName,
+        effect: Effect,
+        secrets: &BTreeSet<SecretName>,
+        nodes: &[std::sync::Arc<crate::fleet::NodeRecord>],
+    ) -> Result<(), Denied> {
+        let (role, operation) = (self.0.clone(), name.clone());
+        let (secrets, nodes) = (secrets.clone(), nodes.to_vec());
+        let asked = move || {
+            decide(&role, Need::Operation { name: &operation, effect }, On::Nodes(&nodes))?;
+            secrets.iter().try_for_each(|name| {
+                decide(&role, Need::Secret { name, operation: &operation, effect }, On::Nodes(&nodes))
+            })
+        };
         if !self.0.has_expression() {
-            return decide(&self.0, Need::Operation { name, effect }, On::Nodes(nodes));
+            return asked();
         }
-        let (role, name, nodes) = (self.0.clone(), name.clone(), nodes.to_vec());
-        let broken = Denied::Unasked { role: role.name.clone() };
-        tokio::task::spawn_blocking(move || {
-            decide(&role, Need::Operation { name: &name, effect }, On::Nodes(&nodes))
-        })
-        .await
-        .unwrap_or(Err(broken))
+        let broken = Denied::Unasked { role: self.0.name.clone() };
+        tokio::task::spawn_blocking(asked).await.unwrap_or(Err(broken))
     }
 }

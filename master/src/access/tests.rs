@@ -45,10 +45,12 @@ fn targets() -> impl Strategy<Value = Target> {
 fn rules() -> impl Strategy<Value = RoleRule> {
     let effect = sample::select(vec![Effect::Read, Effect::Change, Effect::Destroy]);
     let globs = sample::subsequence(vec!["*", "zfs.*", "*.read", "zfs.pool.list", "other.*"], 1..3);
+    let secrets = sample::subsequence(vec!["*", "nas-*", "bmc"], 0..3);
     let permissions = sample::subsequence(Permission::ALL.to_vec(), 0..4);
-    (globs, effect, permissions, proptest::option::of(targets())).prop_map(
-        |(globs, effect, permissions, target)| RoleRule {
+    (globs, secrets, effect, permissions, proptest::option::of(targets())).prop_map(
+        |(globs, secrets, effect, permissions, target)| RoleRule {
             operations: globs.into_iter().map(str::to_owned).collect(),
+            secrets: secrets.into_iter().map(str::to_owned).collect(),
             effect: Some(effect),
             permissions: permissions
                 .into_iter()
@@ -62,11 +64,13 @@ fn rules() -> impl Strategy<Value = RoleRule> {
 /// Everything that can be asked on this grid.
 fn questions(nodes: &[Arc<NodeRecord>], lasting: &[Target], mut ask: impl FnMut(Need<'_>, On<'_>)) {
     let names: Vec<OperationName> = OPERATIONS.iter().map(|name| name.parse().unwrap()).collect();
+    let secret = "nas-1".parse().unwrap();
     let mut needs: Vec<Need<'_>> = Permission::ALL.iter().copied().map(Need::Permission).collect();
     needs.push(Need::AnyOperation);
     for name in &names {
         for effect in [Effect::Read, Effect::Change, Effect::Destroy] {
             needs.push(Need::Operation { name, effect });
+            needs.push(Need::Secret { name: &secret, operation: name, effect });
         }
     }
     for need in needs {
@@ -106,6 +110,14 @@ proptest! {
             let giving: Vec<&RoleRule> = all.iter().filter(|rule| match need {
                 Need::Permission(permission) => rule.permissions.contains(&permission),
                 Need::AnyOperation => true,
+                Need::Secret { name, operation, effect } => {
+                    let matches = |globs: &[String], text: &str| {
+                        globs.iter().any(|glob| Glob::new(glob).unwrap().compile_matcher().is_match(text))
+                    };
+                    effect <= rule.effect.unwrap()
+                        && matches(&rule.operations, operation.as_str())
+                        && matches(&rule.secrets, name.as_str())
+                }
                 Need::Operation { name, effect } => {
                     effect <= rule.effect.unwrap()
                         && rule.operations.iter().any(|glob| Glob::new(glob).unwrap().compile_matcher().is_match(name.as_str()))
@@ -239,6 +251,39 @@ fn rules_that_cannot_be_right_are_refused() {
     assert!(problem(whole).contains("`tokens.manage` can't be given on some nodes only"));
     let many = vec![reads("*", None); MAX_RULES + 1];
     assert_eq!(Role::parse("test".parse().unwrap(), &many).unwrap_err(), BadRole::TooMany);
+}
+
+#[test]
+fn a_secret_is_given_to_the_operations_and_nodes_of_its_rule_only() {
+    let rule = RoleRule { secrets: vec!["nas-*".into()], ..reads("zfs.*", Some(on(&["a*"]))) };
+    let all = role(&[rule.clone(), reads("*", None)]);
+    let (nas, bmc) = ("nas-1".parse().unwrap(), "bmc".parse().unwrap());
+    let (zfs, other) = (OPERATIONS[0].parse().unwrap(), "other.thing.read".parse().unwrap());
+    let nodes = grid();
+    let on_a: Vec<Arc<NodeRecord>> =
+        nodes.iter().filter(|node| node.name.as_str().starts_with('a')).cloned().collect();
+    assert!(!on_a.is_empty() && on_a.len() < nodes.len());
+    let given = |name, operation, effect, nodes: &[Arc<NodeRecord>]| {
+        decide(&all, Need::Secret { name, operation, effect }, On::Nodes(nodes)).is_ok()
+    };
+    assert!(given(&nas, &zfs, Effect::Read, &on_a));
+    assert!(!given(&nas, &zfs, Effect::Read, &nodes), "the other rule gives the operation, not the secret");
+    assert!(!given(&nas, &zfs, Effect::Change, &on_a));
+    assert!(!given(&nas, &other, Effect::Read, &on_a));
+    assert!(!given(&bmc, &zfs, Effect::Read, &on_a));
+    let bare = RoleRule {
+        operations: vec![],
+        permissions: [Permission::NodesRead].into(),
+        target: None,
+        effect: None,
+        ..rule
+    };
+    let refused = Role::parse("test".parse().unwrap(), &[bare]).unwrap_err().to_string();
+    assert!(refused.contains("`secrets`"), "{refused}");
+    for level in [api::Role::Viewer, api::Role::Operator] {
+        let need = Need::Secret { name: &nas, operation: &zfs, effect: Effect::Read };
+        assert!(decide(&Role::built_in(level), need, On::Nodes(&nodes)).is_err());
+    }
 }
 
 #[test]

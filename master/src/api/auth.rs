@@ -55,7 +55,7 @@ pub const RULES: &[(Method, &str, Rule)] = {
     use Permission::{
         AuditRead, EventsRead, JobsRead, JoinTokensManage, MetricsRead, NodesAdmit, NodesRead, NodesWrite,
         OperationsRead, PluginsApprove, PluginsDeploy, PluginsRead, PluginsWrite, RolesManage, RulesManage,
-        SchedulesRead, TokensManage, UsersManage,
+        SchedulesRead, SecretsManage, TokensManage, UsersManage,
     };
     use Rule::{Needs, OnNodes, Open, Runs, Token};
     &[
@@ -140,6 +140,10 @@ pub const RULES: &[(Method, &str, Rule)] = {
         (Method::POST, "/api/v1/rules/{name}/pause", Needs(RulesManage)),
         (Method::POST, "/api/v1/rules/{name}/resume", Needs(RulesManage)),
         (Method::GET, "/api/v1/rules/{name}/firings", Needs(RulesManage)),
+        (Method::GET, "/api/v1/secrets", Needs(SecretsManage)),
+        (Method::GET, "/api/v1/secrets/{name}", Needs(SecretsManage)),
+        (Method::PUT, "/api/v1/secrets/{name}", Needs(SecretsManage)),
+        (Method::DELETE, "/api/v1/secrets/{name}", Needs(SecretsManage)),
         (Method::GET, "/api/v1/audit", Needs(AuditRead)),
         (Method::GET, "/api/v1/audit/verify", Needs(AuditRead)),
     ]

@@ -39,6 +39,7 @@ impl Api {
             events,
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
             status: rig.status.clone(),
+            vault: grid.vault.clone(),
         };
         let token = async |role: Role| {
             let new =

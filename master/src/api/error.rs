@@ -2,7 +2,7 @@
 
 use crate::{
     access::AccessError, fleet::FleetError, jobs::JobError, rules::RuleError, schedules::ScheduleError,
-    store::StoreError, targets::TargetError,
+    secrets::VaultError, store::StoreError, targets::TargetError,
 };
 use axum::{
     Json,
@@ -67,6 +67,11 @@ codes! {
     BadRole = "bad_role", BAD_REQUEST;
     /// Users or tokens have the role.
     RoleInUse = "role_in_use", CONFLICT;
+    UnknownSecret = "unknown_secret", NOT_FOUND;
+    /// A value that can't be kept as a secret, or secrets where none may be.
+    BadSecret = "bad_secret", BAD_REQUEST;
+    /// This master has not the key that the stored secrets are encrypted with.
+    SecretsLocked = "secrets_locked", CONFLICT;
     UnknownOperation = "unknown_operation", NOT_FOUND;
     PlannedOperation = "planned_operation", BAD_REQUEST;
     /// The arguments do not fit the operation; `pointer` says where.
@@ -286,6 +291,30 @@ impl From<AccessError> for Error {
     }
 }
 
+impl From<VaultError> for Error {
+    fn from(error: VaultError) -> Self {
+        let message = error.to_string();
+        match error {
+            VaultError::Unknown(_) => Error::new(Code::UnknownSecret, message)
+                .hint("`windlass secrets list` shows those there are, `windlass secrets set` stores one"),
+            VaultError::Size { .. } | VaultError::InLabel | VaultError::TooMany => {
+                Error::new(Code::BadSecret, message)
+            }
+            VaultError::Changed(_) => Error::new(Code::UnknownSecret, message),
+            VaultError::OtherKey { .. } => Error::new(Code::SecretsLocked, message)
+                .hint("copy that file from the master that the secrets were set on, or from a backup"),
+            VaultError::Key(problem) => {
+                tracing::error!(error = &problem as &dyn std::error::Error, "the key of the secrets");
+                Error::new(
+                    Code::SecretsLocked,
+                    "the key of the secrets can't be used; the master's log says why",
+                )
+            }
+            VaultError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<JobError> for Error {
     fn from(error: JobError) -> Self {
         let message = error.to_string();
@@ -308,6 +337,8 @@ impl From<JobError> for Error {
             JobError::NotIdempotent { .. } => Error::new(Code::NotIdempotent, message),
             JobError::Denied(_) => Error::new(Code::Forbidden, message),
             JobError::Planned { .. } => Error::new(Code::PlannedOperation, message),
+            JobError::SecretUnattended => Error::new(Code::BadSecret, message),
+            JobError::Secret(error) => error.into(),
             JobError::TooManyJobs { .. } => Error::new(Code::TooManyJobs, message),
             JobError::UnknownJob(_) => Error::new(Code::UnknownJob, message),
             JobError::Finished(_) => Error::new(Code::JobFinished, message),

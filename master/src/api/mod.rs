@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `status`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `secrets`, `status`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -27,6 +27,7 @@ mod rules;
 #[cfg(test)]
 mod schedule_tests;
 mod schedules;
+mod secrets;
 mod server;
 mod status;
 #[cfg(test)]
@@ -40,7 +41,7 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    rules::Rules, schedules::Schedules, status::Statuses, store::Store,
+    rules::Rules, schedules::Schedules, secrets::Vault, status::Statuses, store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -75,6 +76,7 @@ pub struct Context {
     pub schedules: Schedules,
     pub rules: Rules,
     pub status: Statuses,
+    pub vault: Vault,
 }
 
 /// What the routes share.
@@ -169,6 +171,8 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(rules::pause))
         .routes(routes!(rules::resume))
         .routes(routes!(rules::firings))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::show, secrets::set, secrets::delete))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(users::list, users::create))

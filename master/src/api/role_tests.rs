@@ -92,6 +92,10 @@ const LEAST: &[(&str, &str, Option<Level>)] = {
         ("GET", "/api/v1/jobs/{id}/nodes/{node}/output", Some(Viewer)),
         ("GET", "/api/v1/status", Some(Viewer)),
         ("GET", "/api/v1/nodes/{node}/status", Some(Viewer)),
+        ("GET", "/api/v1/secrets", Some(Admin)),
+        ("GET", "/api/v1/secrets/{name}", Some(Admin)),
+        ("PUT", "/api/v1/secrets/{name}", Some(Admin)),
+        ("DELETE", "/api/v1/secrets/{name}", Some(Admin)),
     ]
 };
 

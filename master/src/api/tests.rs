@@ -99,6 +99,7 @@ async fn context(rig: &Rig, grid: &Grid) -> Context {
         events,
         schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
         status: Statuses::open(grid.store.clone(), rig.fleet.clone()).await.unwrap(),
+        vault: grid.vault.clone(),
     }
 }
 

@@ -111,6 +111,7 @@ impl Fleet {
             facts: Arc::default(),
             inventory: Arc::default(),
             progress: Arc::default(),
+            sealing_key: None,
             host_version: None,
             address: None,
             created_ms: crate::now_ms(),

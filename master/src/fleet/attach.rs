@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
-use windlass_identity::{CertificateFacts, NodeIdentity};
+use windlass_identity::{CertificateFacts, NodeIdentity, SealingPublic};
 use windlass_proto::v1::master_message::Kind;
 use windlass_types::{NodeId, NodeName, api::NodeState};
 
@@ -95,6 +95,8 @@ pub(crate) struct Announced {
     pub facts: Option<BTreeMap<String, Value>>,
     pub inventory: Option<Inventory>,
     pub progress: Option<Progress>,
+    /// None: not told. `Some(None)`: the host has none.
+    pub sealing_key: Option<Option<SealingPublic>>,
 }
 
 /// A session as it begins. Dropping it takes the node offline.
@@ -253,7 +255,7 @@ impl Fleet {
 
     /// Take what a host says about itself.
     pub(crate) fn observe(&self, id: NodeId, announced: Announced) {
-        let Announced { host_version, address, facts, inventory, progress, .. } = announced;
+        let Announced { host_version, address, facts, inventory, progress, sealing_key, .. } = announced;
         let inventory = inventory.and_then(|inventory| {
             self.share(inventory)
                 .inspect_err(|error| tracing::error!(%error, node = %id, "cannot keep an inventory"))
@@ -263,10 +265,12 @@ impl Fleet {
         let facts = facts.filter(|facts| *facts != *node.facts);
         let inventory = inventory.filter(|inventory| !Arc::ptr_eq(inventory, &node.inventory));
         let progress = progress.filter(|progress| *progress != *node.progress);
+        let sealing_key = sealing_key.filter(|key| key.as_ref() != node.sealing_key.as_deref());
         let same_version = host_version.is_none() || host_version == node.host_version;
         if facts.is_none()
             && inventory.is_none()
             && progress.is_none()
+            && sealing_key.is_none()
             && same_version
             && node.address.as_deref() == Some(address.as_str())
         {
@@ -283,6 +287,9 @@ impl Fleet {
             }
             if let Some(progress) = progress {
                 node.progress = Arc::new(progress);
+            }
+            if let Some(key) = sealing_key {
+                node.sealing_key = key.map(Arc::new);
             }
             if host_version.is_some() {
                 node.host_version = host_version;

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use windlass_identity::SealingPublic;
 use windlass_types::{
     DeploymentId, Digest, Effect, Fingerprint, NodeId, NodeName, OperationName, PluginName,
     api::{Node, NodePlugin, NodeState, bundles::InstallStage},
@@ -38,6 +39,9 @@ pub struct NodeRecord {
     pub inventory: Arc<Inventory>,
     /// How far it is with what it is wanted to run, as it last said since this master started.
     pub progress: Arc<Progress>,
+    /// What secrets for it are sealed to, as it last said since this master started; none for a host that
+    /// takes no secrets.
+    pub sealing_key: Option<Arc<SealingPublic>>,
     pub host_version: Option<String>,
     pub address: Option<String>,
     pub created_ms: i64,

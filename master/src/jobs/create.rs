@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     access::Permit,
+    secrets::VaultError,
     store::{
         StoreError,
         audit::{self, NewEntry},
@@ -20,12 +21,16 @@ use crate::{
 };
 use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 use windlass_types::{
-    Effect, JobId, NodeId, OperationName, RequestId,
+    Effect, JobId, NodeId, OperationName, RequestId, SecretName,
     api::{Batch, Job, JobState, NewJob, OperationInfo, Target},
-    json,
+    json, secret,
 };
 
 /// The longest deadline: 30 days.
@@ -76,13 +81,17 @@ impl Engine {
     }
 
     /// Whether this job could be made: its operation, and how long each node may take.
-    pub(super) fn check(&self, new: &NewJob) -> Result<(Arc<OperationInfo>, u64), JobError> {
+    fn check(&self, new: &NewJob) -> Result<(Arc<OperationInfo>, u64, BTreeSet<SecretName>), JobError> {
         let operation = self.operation(&new.operation)?;
         if operation.operation.planned {
             return Err(JobError::Planned { name: new.operation.clone() });
         }
-        json::check(&operation.operation.signature.params_shape(), &new.args)
-            .map_err(JobError::BadArguments)?;
+        let params = operation.operation.signature.params_shape();
+        json::check(&params, &new.args).map_err(JobError::BadArguments)?;
+        let secrets = secret::names(&params, &new.args).map_err(JobError::BadArguments)?;
+        if secrets.len() > secret::MAX_IN_CALL {
+            return Err(VaultError::TooMany.into());
+        }
         let deadline = new
             .deadline_ms
             .unwrap_or_else(|| operation.timeout_ms.saturating_add(SLACK_MS).min(MAX_DEADLINE_MS));
@@ -118,12 +127,18 @@ impl Engine {
             }
             _ => {}
         }
-        Ok((operation, deadline))
+        Ok((operation, deadline, secrets))
     }
 
-    /// Whether this job could be made, but for a target that means nobody at this moment.
+    /// Whether the master could make this job by itself, whatever the target.
+    pub(super) fn check_unattended(&self, new: &NewJob) -> Result<(), JobError> {
+        let (_, _, secrets) = self.check(new)?;
+        if secrets.is_empty() { Ok(()) } else { Err(JobError::SecretUnattended) }
+    }
+
+    /// Whether the master could make this job, but for a target that means nobody at this moment.
     pub(super) async fn check_all(&self, new: &NewJob) -> Result<(), JobError> {
-        self.check(new)?;
+        self.check_unattended(new)?;
         match self.resolve(&new.target).await {
             Err(TargetError::Empty { .. }) | Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
@@ -138,13 +153,19 @@ impl Engine {
         actor: &str,
         permit: Option<&Permit>,
     ) -> Result<Created, JobError> {
-        let (operation, deadline) = self.check(&new)?;
+        let (operation, deadline, secrets) = self.check(&new)?;
         let mut nodes = self.resolve(&new.target).await?;
-        if let Some(permit) = permit {
-            // Of all of them, also where some are picked: the answer must not hang on chance.
-            let asked = permit.operation(&new.operation, operation.effect, &nodes).await;
-            asked.map_err(JobError::Denied)?;
+        match permit {
+            Some(permit) => {
+                // Of all of them, also where some are picked: the answer must not hang on chance.
+                let asked = permit.operation_with(&new.operation, operation.effect, &secrets, &nodes).await;
+                asked.map_err(JobError::Denied)?;
+            }
+            None if !secrets.is_empty() => return Err(JobError::SecretUnattended),
+            None => {}
         }
+        // After the permission, which is not asked for names in vain.
+        let pins = self.vault.pins(&secrets)?;
         if let Some(pick) = new.pick {
             nodes = picked(nodes, pick as usize, |node| self.nodes.online(node));
         }
@@ -196,9 +217,13 @@ impl Engine {
             .map(|node| PartRow { request: RequestId::new(), node: node.id, name: node.name.clone() })
             .collect();
         let (row, part_rows, type_digest) = (job.clone(), parts.clone(), operation.type_digest);
-        let detail = json!({
+        let mut detail = json!({
             "operation": job.operation, "effect": job.effect, "dry_run": job.dry_run, "nodes": job.nodes,
         });
+        if !secrets.is_empty() {
+            detail["secrets"] = json!(secrets);
+        }
+        let stored_pins = pins.clone();
         let entry = NewEntry::allowed(actor, "job.create", job.id, detail);
         let event = NewEvent::new(
             "job.created",
@@ -211,7 +236,7 @@ impl Engine {
         self.store
             .write::<(), StoreError, _>(move |c| {
                 Box::pin(async move {
-                    rows::insert(c, &row, type_digest, deadline, &part_rows).await?;
+                    rows::insert(c, &row, type_digest, deadline, &stored_pins, &part_rows).await?;
                     events::append(c, &[event]).await?;
                     audit::append(c, &entry).await
                 })
@@ -233,6 +258,7 @@ impl Engine {
         let live_job = LiveJob {
             args_json: job.args.to_string().into(),
             type_digest,
+            secrets: pins,
             cancel_requested: false,
             node_time,
             grace: self.options.grace,

@@ -1,6 +1,6 @@
 //! Why a job can't be made or changed.
 
-use crate::{access::Denied, store::StoreError, targets::TargetError};
+use crate::{access::Denied, secrets::VaultError, store::StoreError, targets::TargetError};
 use windlass_types::{JobId, OperationName, json::JsonError};
 
 /// Why a job can't be made or changed.
@@ -24,6 +24,11 @@ pub enum JobError {
     /// A planned operation touches nothing itself and runs on no host.
     #[error("`{name}` makes a plan, which this version cannot run")]
     Planned { name: OperationName },
+    /// Whoever made the schedule or rule is not asked for what their role allows when it runs.
+    #[error("secrets are given to operations that somebody runs, not by schedules or rules")]
+    SecretUnattended,
+    #[error(transparent)]
+    Secret(#[from] VaultError),
     #[error("{running} jobs are running: wait for one of them to finish, or cancel it")]
     TooManyJobs { running: usize },
     #[error("there is no job `{0}`")]

@@ -11,7 +11,10 @@ use super::{
     roll::Roll,
     settle::Settle,
 };
-use crate::fleet::{NodeRecord, Offline};
+use crate::{
+    fleet::{NodeRecord, Offline},
+    secrets::{Pins, Vault},
+};
 use bytes::Bytes;
 use std::{
     cmp::Reverse,
@@ -23,7 +26,8 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
 };
-use windlass_proto::v1::{Cancel, Run, master_message::Kind};
+use windlass_identity::Letter;
+use windlass_proto::v1::{Cancel, Run, SealedSecret, master_message::Kind};
 use windlass_types::{
     Digest, JobId, NodeId, NodeName, Outcome, OutcomeKind, Refusal, RequestId,
     api::{Job, JobEventKind, JobNode, JobNodeState, JobState},
@@ -153,6 +157,8 @@ pub(super) struct LiveJob {
     /// The arguments as they go to the nodes.
     pub args_json: Bytes,
     pub type_digest: Digest,
+    /// The stored secrets that the arguments name, as they were when the job was made.
+    pub secrets: Pins,
     pub cancel_requested: bool,
     /// How long each node has from its turn on.
     pub node_time: Duration,
@@ -247,7 +253,31 @@ impl LiveJob {
         }
     }
 
-    fn run_message(&self, part: &Part) -> Kind {
+    /// The secrets for a node, sealed to it; or why it can't have them.
+    fn sealed(
+        &self,
+        request: RequestId,
+        node: &NodeRecord,
+        vault: &Vault,
+    ) -> Result<Vec<SealedSecret>, (Refusal, String)> {
+        let refused = |message: String| (Refusal::Secret, message);
+        if self.secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = node.sealing_key.as_ref().ok_or_else(|| {
+            refused("the host of this node is of a version that takes no secrets: update it".into())
+        })?;
+        let sealed = self.secrets.iter().map(|(name, pin)| {
+            let value = vault.value(name, pin).map_err(|error| refused(error.to_string()))?;
+            let letter = Letter { request, job: self.made.id, operation: &self.made.operation, name };
+            let sealed =
+                key.seal(letter, &value).map_err(|error| refused(format!("secret `{name}`: {error}")))?;
+            Ok(SealedSecret { name: name.to_string(), sealed: sealed.into() })
+        });
+        sealed.collect()
+    }
+
+    fn run_message(&self, part: &Part, secrets: Vec<SealedSecret>) -> Kind {
         let remaining = part
             .times
             .map_or(self.node_time, |times| times.deadline.saturating_duration_since(Instant::now()));
@@ -265,6 +295,7 @@ impl LiveJob {
             deadline_ms,
             remaining_ms,
             dry_run: self.made.dry_run,
+            secrets,
         })
     }
 }
@@ -289,10 +320,16 @@ pub(super) struct Live {
     pub locks: Locks,
     /// Shortest pauses before a node is asked again.
     pub pauses: Pauses,
+    vault: Vault,
 }
 
 impl Live {
-    pub fn new(nodes: Arc<dyn Nodes>, settle: mpsc::UnboundedSender<Settle>, pauses: Pauses) -> Self {
+    pub fn new(
+        nodes: Arc<dyn Nodes>,
+        settle: mpsc::UnboundedSender<Settle>,
+        pauses: Pauses,
+        vault: Vault,
+    ) -> Self {
         Live {
             nodes,
             settle,
@@ -306,6 +343,7 @@ impl Live {
             turn: Arc::default(),
             locks: Locks::default(),
             pauses,
+            vault,
         }
     }
 
@@ -446,6 +484,13 @@ impl Live {
                     self.settle((id, position), Outcome::Refused { reason, message });
                     return;
                 }
+                let sealed = match job.sealed(request, &record, &self.vault) {
+                    Ok(sealed) => sealed,
+                    Err((reason, message)) => {
+                        self.settle((id, position), Outcome::Refused { reason, message });
+                        return;
+                    }
+                };
                 if job.takes_locks()
                     && self.locks.take(node, ((id, position), request), &job.made.locks).is_err()
                 {
@@ -457,7 +502,7 @@ impl Live {
                 // It was waited for: its time begins now.
                 part.times = times.or(part.times);
                 let Some(part) = job.parts.get(position as usize) else { return };
-                let message = job.run_message(part);
+                let message = job.run_message(part, sealed);
                 if self.nodes.send(node, message).is_ok() {
                     self.enter((id, position), stage);
                 } else {

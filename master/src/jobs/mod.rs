@@ -36,6 +36,8 @@ pub(crate) mod testing;
 mod tests;
 #[cfg(test)]
 mod tests_again;
+#[cfg(test)]
+mod tests_secrets;
 
 pub use create::Created;
 pub use error::JobError;
@@ -47,6 +49,7 @@ use crate::{
     config::{Config, Retention},
     fleet::{Fleet, NodeRecord},
     metrics::Metrics,
+    secrets::Vault,
     store::{
         Store, StoreError,
         audit::{self, NewEntry},
@@ -195,6 +198,7 @@ struct Engine {
     /// There are stages to note.
     dirty: Notify,
     expressions: Semaphore,
+    vault: Vault,
 }
 
 impl Engine {
@@ -209,7 +213,7 @@ impl Engine {
         // A transaction: as of one moment, in which this master leads.
         let unfinished = self.store.write(|c| Box::pin(rows::unfinished(c))).await?;
         for stored in unfinished {
-            let rows::StoredJob { job, type_digest, node_ms, parts } = stored;
+            let rows::StoredJob { job, type_digest, node_ms, secrets, parts } = stored;
             let until = |deadline_ms: i64| {
                 let left = u64::try_from(deadline_ms.saturating_sub(now_ms)).unwrap_or(0);
                 // No clock is trusted to more than the longest deadline.
@@ -266,6 +270,7 @@ impl Engine {
             let live_job = LiveJob {
                 args_json: job.args.to_string().into(),
                 type_digest,
+                secrets,
                 cancel_requested: job.cancel_requested,
                 node_time: Duration::from_millis(node_ms.min(create::MAX_DEADLINE_MS)),
                 grace: self.options.grace,
@@ -342,9 +347,11 @@ impl Jobs {
         store: Store,
         fleet: Fleet,
         catalog: Catalog,
+        vault: Vault,
         shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
-        Self::start_with(Options::new(&config), store, Arc::new(fleet), Arc::new(catalog), shutdown).await
+        let (nodes, operations) = (Arc::new(fleet), Arc::new(catalog));
+        Self::start_with(Options::new(&config), store, nodes, operations, vault, shutdown).await
     }
 
     /// As [`Jobs::start`], over any nodes and operations.
@@ -356,11 +363,12 @@ impl Jobs {
         store: Store,
         nodes: Arc<dyn Nodes>,
         operations: Arc<dyn Operations>,
+        vault: Vault,
         shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
         let (settle, queue) = mpsc::unbounded_channel();
         let engine = Arc::new(Engine {
-            live: Mutex::new(Live::new(nodes.clone(), settle, options.pauses)),
+            live: Mutex::new(Live::new(nodes.clone(), settle, options.pauses, vault.clone())),
             options,
             started: Instant::now(),
             store,
@@ -369,6 +377,7 @@ impl Jobs {
             metrics: Arc::default(),
             dirty: Notify::new(),
             expressions: Semaphore::new(EXPRESSIONS),
+            vault,
         });
         engine.load().await?;
         tokio::spawn(settle::run(engine.clone(), queue, shutdown.clone()));
@@ -468,7 +477,7 @@ impl Jobs {
     /// # Errors
     /// If its operation or arguments are no good.
     pub fn check_but_target(&self, new: &NewJob) -> Result<(), JobError> {
-        self.engine.check(new).map(drop)
+        self.engine.check_unattended(new)
     }
 
     /// Make a job and wait for its end, as [`Jobs::wait`].

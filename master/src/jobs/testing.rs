@@ -4,6 +4,7 @@ use super::{Jobs, NodeEvents as _, Operations, Options, ResultRecord, live::Node
 use crate::{
     config::Retention,
     fleet::{Inventory, InventoryOperation, InventoryPlugin, NodeRecord, Offline, Presence},
+    secrets::Vault,
     store::{Store, StoreError},
 };
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use std::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use windlass_proto::v1::master_message::Kind;
+use windlass_proto::v1::{Run, master_message::Kind};
 use windlass_types::{
     Digest, Effect, JobId, NodeId, OperationName, Outcome, RequestId,
     api::{Job, JobState, NewJob, NodeState, OperationInfo, Target},
@@ -58,6 +59,7 @@ pub(crate) fn node(name: &str) -> NodeRecord {
         facts: Arc::default(),
         inventory: Arc::new(Inventory { plugins: vec![plugin] }),
         progress: Arc::default(),
+        sealing_key: None,
         host_version: None,
         address: None,
         created_ms: 0,
@@ -124,6 +126,8 @@ struct Nodes_ {
 pub(crate) struct FakeFleet {
     nodes: Mutex<Nodes_>,
     sent: watch::Sender<Vec<Sent>>,
+    /// Requests that came with secrets.
+    secrets: Mutex<Vec<(NodeId, Run)>>,
 }
 
 impl Nodes for FakeFleet {
@@ -143,7 +147,13 @@ impl Nodes for FakeFleet {
             return Err(Offline);
         }
         let sent = match message {
-            Kind::Run(run) => Sent::Run(id, run.request_id.parse().unwrap()),
+            Kind::Run(run) => {
+                let request = run.request_id.parse().unwrap();
+                if !run.secrets.is_empty() {
+                    self.secrets.lock().unwrap().push((id, run));
+                }
+                Sent::Run(id, request)
+            }
             Kind::Cancel(cancel) => Sent::Cancel(id, cancel.request_id.parse().unwrap()),
             other => panic!("a job sends no {other:?}"),
         };
@@ -155,6 +165,10 @@ impl Nodes for FakeFleet {
 impl FakeFleet {
     pub(crate) fn sent(&self) -> Vec<Sent> {
         self.sent.borrow().clone()
+    }
+    /// The requests with secrets, in order.
+    pub(crate) fn secrets_sent(&self) -> Vec<(NodeId, Run)> {
+        self.secrets.lock().unwrap().clone()
     }
     /// The requests that a node was sent, in order, each as often as it was sent.
     pub(crate) fn runs(&self, node: NodeId) -> Vec<RequestId> {
@@ -186,6 +200,7 @@ pub(crate) struct Grid {
     pub fleet: Arc<FakeFleet>,
     pub operation: Arc<OneOperation>,
     pub jobs: Jobs,
+    pub vault: Vault,
     shutdown: CancellationToken,
 }
 
@@ -210,19 +225,25 @@ impl Grid {
             nodes.online.insert(node.id);
             nodes.records.insert(node.id, node);
         }
-        let fleet = Arc::new(FakeFleet { nodes: Mutex::new(nodes), sent: watch::Sender::default() });
+        let fleet = Arc::new(FakeFleet {
+            nodes: Mutex::new(nodes),
+            sent: watch::Sender::default(),
+            secrets: Mutex::default(),
+        });
         let shutdown = CancellationToken::new();
         let operation = Arc::new(OneOperation(Mutex::new(operation())));
+        let vault = Vault::open_at(dir.path().join("secrets.key"), store.clone()).await.unwrap();
         let jobs = Jobs::start_with(
             options.clone(),
             store.clone(),
             fleet.clone(),
             operation.clone(),
+            vault.clone(),
             shutdown.clone(),
         )
         .await
         .unwrap();
-        Grid { dir, options, store, fleet, operation, jobs, shutdown }
+        Grid { dir, options, store, fleet, operation, jobs, vault, shutdown }
     }
 
     /// As after kill -9: nothing is written any more, and a new master reads what is there.
@@ -231,11 +252,13 @@ impl Grid {
         self.shutdown = CancellationToken::new();
         self.store = crate::testing::open(&self.dir.path().join("db")).await;
         self.fleet.nodes.lock().unwrap().online.clear();
+        self.vault = Vault::open_at(self.dir.path().join("secrets.key"), self.store.clone()).await.unwrap();
         self.jobs = Jobs::start_with(
             self.options.clone(),
             self.store.clone(),
             self.fleet.clone(),
             self.operation.clone(),
+            self.vault.clone(),
             self.shutdown.clone(),
         )
         .await

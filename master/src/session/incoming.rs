@@ -97,6 +97,7 @@ impl Incoming<'_> {
             facts,
             inventory,
             progress,
+            sealing_key: None,
         };
         self.session.fleet.observe(self.session.node.id, announced);
     }

@@ -11,6 +11,7 @@ use super::{
     outputs,
     sql::{self, Insert},
 };
+use crate::secrets::Pins;
 use futures_util::TryStreamExt as _;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
@@ -66,6 +67,8 @@ pub struct StoredJob {
     pub type_digest: Digest,
     /// How long each node has from its turn on.
     pub node_ms: u64,
+    /// The secrets that its arguments name, as they were when it was made.
+    pub secrets: Pins,
     pub parts: Vec<StoredPart>,
 }
 
@@ -119,12 +122,13 @@ pub async fn insert(
     job: &Job,
     type_digest: Digest,
     node_ms: u64,
+    secrets: &Pins,
     parts: &[PartRow],
 ) -> Result<()> {
     sql::query(
         "INSERT INTO jobs (id, operation, args, effect, type_digest, dry_run, target, created_by, \
-         created_ms, deadline_ms, nodes, batch, max_failures, node_ms, retries, wait_ms, locks) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         created_ms, deadline_ms, nodes, batch, max_failures, node_ms, retries, wait_ms, locks, secrets) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(job.id.to_string())
     .bind(job.operation.as_str())
@@ -146,6 +150,7 @@ pub async fn insert(
         [] => None,
         locks => Some(to_json("locks", &locks)?),
     })
+    .bind(if secrets.is_empty() { None } else { Some(to_json("secrets", secrets)?) })
     .execute(&mut *c)
     .await?;
     let id = job.id.to_string();
@@ -436,7 +441,11 @@ pub async fn unfinished(c: &mut Connection) -> Result<Vec<StoredJob>> {
         // Jobs that were made before there were batches have no batch either.
         let node_ms: Option<i64> = row.try_get("node_ms")?;
         let node_ms = u64::try_from(node_ms.unwrap_or(job.deadline_ms - job.created_ms)).unwrap_or(0);
-        jobs.push(StoredJob { job, type_digest: digest, node_ms, parts });
+        let secrets = match row.try_get::<Option<&str>>("secrets")? {
+            Some(secrets) => from_json("secrets", secrets)?,
+            None => Pins::new(),
+        };
+        jobs.push(StoredJob { job, type_digest: digest, node_ms, secrets, parts });
     }
     Ok(jobs)
 }

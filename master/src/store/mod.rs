@@ -16,6 +16,7 @@ pub mod roles;
 pub(crate) mod rules;
 pub(crate) mod schedules;
 mod schema;
+pub mod secrets;
 pub mod sql;
 pub(crate) mod status;
 pub mod tokens;

@@ -86,6 +86,7 @@ const TABLES: &[&str] = &[
     "rules",
     "rule_firings",
     "node_status",
+    "secrets",
     "leader",
 ];
 /// Values bound in one statement at most; PostgreSQL takes 65,535.

@@ -77,6 +77,7 @@ fn record(row: &Row, inventories: &BTreeMap<String, Arc<Inventory>>) -> Result<N
         facts: Arc::new(from_json("facts", &text("facts")?)?),
         inventory: inventory.and_then(|digest| inventories.get(&digest).cloned()).unwrap_or_default(),
         progress: Arc::default(),
+        sealing_key: None,
         host_version: row.try_get("host_version")?,
         address: row.try_get("address")?,
         created_ms: row.try_get("created_ms")?,

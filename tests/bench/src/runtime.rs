@@ -65,6 +65,7 @@ async fn measure(
             job_id: "bench".into(),
             operation: operation.parse()?,
             args: serde_json::from_slice(&text)?,
+            secrets: Default::default(),
             type_digest: None,
             time_limit: Duration::from_secs(10),
             dry_run: false,

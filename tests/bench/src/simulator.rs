@@ -321,6 +321,7 @@ fn hello(offer: &Offer) -> v1::Hello {
         inventory: Some(v1::Inventory { plugins: vec![offer.plugin.clone()], ..v1::Inventory::default() }),
         running_requests: Vec::new(),
         finished_requests: Vec::new(),
+        sealing_key: Vec::new().into(),
     }
 }
 

@@ -79,7 +79,7 @@ impl Types<'_> {
             return PLAIN[kind % PLAIN.len()].clone();
         }
         let (depth, name, docs) = (depth + 1, None, String::new());
-        match kind % 22 {
+        match kind % 23 {
             14 => match self.shape(depth) {
                 Shape::U8 => Shape::Bytes,
                 item => Shape::List { item: Box::new(item) },
@@ -110,6 +110,7 @@ impl Types<'_> {
             }
             20 => Shape::Enum { name, docs, cases: self.labels() },
             21 => Shape::Flags { name, docs, flags: self.labels() },
+            22 => Shape::Secret,
             plain => PLAIN[plain].clone(),
         }
     }
@@ -155,6 +156,9 @@ impl Build for Written {
     }
     fn string(&mut self, value: &str) -> Value {
         value.into()
+    }
+    fn secret(&mut self, name: &windlass_types::SecretName) -> Value {
+        serde_json::json!({ "secret": name })
     }
     fn bytes(&mut self, value: Vec<u8>) -> Value {
         BASE64.encode(value).into()

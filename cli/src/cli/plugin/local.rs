@@ -55,6 +55,9 @@ pub struct CallArgs {
     /// Configuration of the plugin on this node, as a JSON object or `@file`.
     #[arg(long, value_name = "JSON")]
     pub configuration: Option<String>,
+    /// Values of the secrets that the arguments name: TOML with a line `name = "value"` for each.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub secrets: Option<PathBuf>,
     /// When it is ended at the latest. Unless told, the operation's own timeout.
     #[arg(long, value_parser = duration::parse, value_name = "DURATION")]
     pub timeout: Option<Duration>,

@@ -7,6 +7,7 @@
 mod case;
 mod record;
 mod run;
+mod secrets;
 mod session;
 mod source;
 mod test;

@@ -5,6 +5,7 @@ use super::{
     case::{self, CallFile, Case, Expected},
     configuration, operation,
     run::{agree, call},
+    secrets,
     session::Session,
     source::{self, Source},
 };
@@ -54,7 +55,8 @@ pub async fn record(context: &Context, record: Record) -> Result<Exit> {
     let session = Session::start(context, &source).await?;
     let plugin = session.load(&source, configuration.clone())?;
     let recording = Recording::new();
-    let call = call(operation, args.clone(), &plugin, &record.call, Tape::Record(recording.clone()));
+    let secrets = secrets::of_file(operation, &args, record.call.secrets.as_deref())?;
+    let call = call(operation, args.clone(), secrets, &plugin, &record.call, Tape::Record(recording.clone()));
     let Some(report) = session.call_watched(context, &plugin, call).await? else { return Ok(Exit::Left) };
     let Some(expected) = Expected::of(&report.outcome) else {
         let how = outcome::word(report.outcome.kind());

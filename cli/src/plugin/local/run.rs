@@ -1,7 +1,7 @@
 //! `plugin run`: one operation on this machine.
 
 use super::{
-    arguments, configuration, operation,
+    arguments, configuration, operation, secrets,
     session::Session,
     source::{self, Source},
 };
@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
-use windlass_runtime::{Call, Plugin, Recording, Report, Tape};
+use windlass_runtime::{Call, Plugin, Recording, Report, Secrets, Tape};
 use windlass_types::{
     Effect, JobId, NodeId, Outcome,
     api::{JobNode, JobNodeState, JobTrace},
@@ -59,7 +59,8 @@ pub async fn run(context: &Context, run: Run) -> Result<Exit> {
     let plugin = session.load(&source, configuration(run.call.configuration.as_deref())?)?;
     let recording = run.record.as_ref().map(|_| Recording::new());
     let tape = recording.clone().map_or(Tape::Off, Tape::Record);
-    let call = call(operation, args, &plugin, &run.call, tape);
+    let secrets = secrets::of_file(operation, &args, run.call.secrets.as_deref())?;
+    let call = call(operation, args, secrets, &plugin, &run.call, tape);
     let Some(report) = session.call_watched(context, &plugin, call).await? else { return Ok(Exit::Left) };
     if let (Some(file), Some(recording)) = (&run.record, recording) {
         let cassette = recording.cassette().context("the cassette cannot be made")?;
@@ -82,6 +83,7 @@ pub(super) fn agree(source: &Source, operation: &Operation, call: &CallArgs, yes
 pub(super) fn call(
     operation: &Operation,
     args: Value,
+    secrets: Secrets,
     plugin: &Plugin,
     options: &CallArgs,
     tape: Tape,
@@ -91,6 +93,7 @@ pub(super) fn call(
         job_id: JobId::new().to_string(),
         operation: operation.name.clone(),
         args,
+        secrets,
         type_digest: None,
         time_limit: options.timeout.unwrap_or(own),
         dry_run: options.dry_run,

@@ -2,7 +2,7 @@
 
 use super::{
     case::{self, Case, Expected},
-    operation,
+    operation, secrets,
     session::Session,
     source::{self, Source},
     verdict::{Failure, Tested, Verdict, judge},
@@ -104,13 +104,15 @@ async fn play(
     let operation = operation(source, &case.call.operation)?;
     let plugin = session.load(source, Value::Object(case.call.configuration.clone()))?;
     let playback = Playback::new(case.cassette.clone());
+    let args = Value::Object(case.call.args.clone());
     let report = session
         .call(
             &plugin,
             Call {
                 job_id: "test".into(),
                 operation: operation.name.clone(),
-                args: Value::Object(case.call.args.clone()),
+                secrets: secrets::made_up(operation, &args),
+                args,
                 type_digest: None,
                 time_limit: plugin.manifest().operation(operation.name.local()).timeout,
                 dry_run: case.call.dry_run,

@@ -1,8 +1,8 @@
 //! From the text of a manifest to its types.
 
 use super::{
-    Access, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule, bounds,
-    lock_params, watches,
+    Access, FileRule, Limits, Manifest, ManifestError, OperationPolicy, ProbeName, Program, Rule,
+    SecretPlaces, bounds, lock_params, watches,
 };
 use crate::{
     document::{Table, Value},
@@ -298,8 +298,40 @@ fn rule(value: Value<'_>, placeholders: &Placeholders) -> Result<Rule, ManifestE
     let args = items.iter().map(|item| item.string().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
     let grammar = Grammar::parse(&args, placeholders)
         .map_err(|error| items[error.element].place().error(error.message))?;
+    let secrets = table.take("secrets").map(secret_places).transpose()?.unwrap_or_default();
     table.finish()?;
-    Ok(Rule { effect, args, grammar })
+    Ok(Rule { effect, args, grammar, secrets })
+}
+
+fn secret_places(value: Value<'_>) -> Result<SecretPlaces, ManifestError> {
+    let mut places = SecretPlaces::default();
+    for value in value.into_items(bounds::SECRET_PLACES)? {
+        match value.string()? {
+            SecretPlaces::STDIN => places.stdin = true,
+            name => {
+                variable(name).map_err(|why| value.place().error(why))?;
+                places.variables.insert(name.to_owned());
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Whether the environment of a program may hold a secret of this name. Variables that say what code
+/// runs, and how texts are read, are the host's.
+fn variable(name: &str) -> Result<(), String> {
+    let letters = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    if !name.starts_with(|c: char| c.is_ascii_uppercase()) || name.len() > 64 || !name.bytes().all(letters) {
+        return Err(
+            "is no place for a secret: expected `stdin` or the name of a variable in capital letters".into(),
+        );
+    }
+    let kept = ["PATH", "IFS", "ENV", "BASH_ENV", "HOME", "SHELL", "TMPDIR"];
+    let families = ["LC_", "LD_", "GCONV_", "MALLOC_", "PYTHON", "PERL", "GLIBC_"];
+    if kept.contains(&name) || families.iter().any(|family| name.starts_with(family)) {
+        return Err(format!("`{name}` says how programs run: it is no place for a secret"));
+    }
+    Ok(())
 }
 
 fn effect(table: &mut Table<'_>) -> Result<Option<Effect>, ManifestError> {

@@ -1,6 +1,9 @@
 //! From a component's types to shapes.
 
-use wasmtime::component::{Type, types::ComponentFunc};
+use wasmtime::component::{
+    Type,
+    types::{ComponentFunc, Record},
+};
 use windlass_types::shape::{Case, Field, Label, Shape, Signature, json_name};
 
 /// Nodes of all shapes of one plugin. Types that use each other grow exponentially when they are
@@ -12,6 +15,19 @@ const MAX_DEPTH: usize = 48;
 /// A type without a form in JSON, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unsupported(pub(crate) String);
+
+/// The only field of `windlass:host/secrets.secret`.
+pub(super) const SECRET_FIELD: &str = "secret-handle";
+
+/// Whether this is `windlass:host/secrets.secret`. A component tells types apart by structure, not by
+/// name; where names are known, no other type may have this one (`crates/describe/src/shapes.rs`).
+fn is_secret(record: &Record) -> bool {
+    let mut fields = record.fields();
+    matches!(
+        (fields.next(), fields.next()),
+        (Some(field), None) if field.name == SECRET_FIELD && matches!(field.ty, Type::String)
+    )
+}
 
 /// Writes types out, within a limit for all of them together.
 pub(crate) struct Shapes {
@@ -41,6 +57,11 @@ impl Shapes {
             .map(|ty| self.shape(&ty, 0))
             .transpose()
             .map_err(|Unsupported(why)| Unsupported(format!("its result: {why}")))?;
+        if result.as_ref().is_some_and(Shape::holds_secret) {
+            return Err(Unsupported(
+                "its result: a secret is given to an operation, and never returned".into(),
+            ));
+        }
         Ok(Signature { params, result })
     }
 
@@ -83,6 +104,7 @@ impl Shapes {
                     |ty: Option<Type>| ty.map(|ty| self.shape(&ty, depth).map(Box::new)).transpose();
                 Shape::Result { ok: side(result.ok())?, err: side(result.err())? }
             }
+            Type::Record(record) if is_secret(record) => Shape::Secret,
             Type::Record(record) => {
                 let mut fields = Vec::new();
                 for field in record.fields() {

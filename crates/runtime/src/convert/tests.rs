@@ -114,6 +114,7 @@ fn values(shape: &Shape) -> BoxedStrategy<Value> {
                 .prop_map(|bytes| Value::String(base64::engine::general_purpose::STANDARD.encode(bytes)))
                 .boxed()
         }
+        Shape::Secret => "[a-z]{1,8}".prop_map(|name| serde_json::json!({ "secret": name })).boxed(),
         Shape::List { item } => vec(values(item), 0..4).prop_map(Value::Array).boxed(),
         Shape::Option { item } => prop_oneof![Just(Value::Null), values(item)].boxed(),
         Shape::Tuple { items } => items.iter().map(values).collect::<Vec<_>>().prop_map(Value::Array).boxed(),

@@ -1,9 +1,11 @@
 //! JSON into values, and values into JSON.
 
+use super::shape::SECRET_FIELD;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Map, Number, Value};
 use wasmtime::component::Val;
 use windlass_types::{
+    SecretName,
     json::{self, Build, JsonError},
     shape::{Case, Field, Shape},
 };
@@ -64,6 +66,10 @@ impl Build for Values {
     }
     fn bytes(&mut self, value: Vec<u8>) -> Val {
         Val::List(value.into_iter().map(Val::U8).collect())
+    }
+    /// Its handle: the name, which the host looks up among the secrets of the call.
+    fn secret(&mut self, name: &SecretName) -> Val {
+        Val::Record(vec![(SECRET_FIELD.to_owned(), Val::String(name.to_string()))])
     }
     fn list(&mut self, items: Vec<Val>) -> Val {
         Val::List(items)

@@ -3,6 +3,7 @@
 use super::{State, Stop, api::windlass::host::commands as wit, show_path};
 use crate::{
     os::process::{self, OutputStream, Running, Spec},
+    secrets::Stream,
     tape::{
         calls::{
             Chunk, CommandError, CommandsRun, CommandsSpawn, Ended, HostCall, Output, ProcessKill,
@@ -14,7 +15,9 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use wasmtime::component::Resource;
+use windlass_bundle::SecretPlaces;
 use windlass_types::{Denial, trace::TraceDetail};
+use zeroize::Zeroizing;
 
 /// A program that a plugin started with `spawn`.
 pub struct Process {
@@ -24,6 +27,8 @@ pub struct Process {
     number: u32,
     entry: Entry,
     trace: Arc<crate::trace::Recorder>,
+    /// Standard output and standard error, without secrets.
+    hidden: [Stream; 2],
     ended: bool,
 }
 
@@ -35,8 +40,26 @@ impl Drop for Process {
     }
 }
 
+/// What a program is given beyond its arguments.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) stdin: Option<Zeroizing<Vec<u8>>>,
+    pub(super) environment: Vec<(String, Zeroizing<Vec<u8>>)>,
+    /// Where there are secrets among it.
+    pub(super) places: SecretPlaces,
+    /// The same for people: `nas on standard input`.
+    pub(super) words: Vec<String>,
+}
+
+impl Given {
+    /// The input of a command without secrets.
+    fn of(command: &mut wit::Command) -> Given {
+        Given { stdin: command.stdin.take().map(Zeroizing::new), ..Given::default() }
+    }
+}
+
 /// A call that is allowed.
-struct Allowed<C> {
+pub(super) struct Allowed<C> {
     spec: Spec,
     /// For the tape, where there is one.
     call: Option<C>,
@@ -45,14 +68,16 @@ struct Allowed<C> {
     real: bool,
 }
 
-fn detail(command: &wit::Command) -> TraceDetail {
+fn detail(command: &wit::Command, secrets: &[String], stdin_bytes: usize) -> TraceDetail {
     TraceDetail::Command {
         program: command.program.clone(),
         path: None,
         argv: command.args.clone(),
         exit: None,
         signal: None,
-        stdin_bytes: command.stdin.as_ref().map_or(0, |stdin| stdin.len() as u64),
+        secrets: secrets.to_vec(),
+        // How long a secret is, is told to nobody.
+        stdin_bytes: if secrets.is_empty() { stdin_bytes as u64 } else { 0 },
         stdout_bytes: 0,
         stderr_bytes: 0,
     }
@@ -109,24 +134,26 @@ fn nothing() -> Output {
 
 impl State {
     /// Everything that comes before a program is started.
-    fn admit<C: HostCall>(
+    pub(super) fn admit<C: HostCall>(
         &self,
         command: wit::Command,
+        given: Given,
         call: impl Fn(&wit::Command) -> C,
     ) -> wasmtime::Result<Result<Allowed<C>, wit::Error>> {
         let (serving, function) = (&self.serving, C::NAME);
-        serving.check_size("input of a program", command.stdin.as_ref().map_or(0, Vec::len))?;
-        let grant = match serving.grants.command(&command.program, &command.args, serving.effect) {
+        let Given { stdin, environment, places, words } = given;
+        let stdin = stdin.unwrap_or_default();
+        serving.check_size("input of a program", stdin.len())?;
+        let (program, args) = (&command.program, &command.args);
+        let grant = match serving.grants.command_with(program, args, serving.effect, &places) {
             Ok(grant) => grant,
             Err(denial) => {
                 let denial = Denial { capability: function.into(), ..denial };
-                serving.trace.denied(function, detail(&command), &denial);
-                serving.tape.denied(|| call(&command), &denial.missing)?;
-                return Ok(Err(wit::Error::Denied(denial.missing)));
+                return Ok(Err(self.deny(&command, &words, denial, call)?));
             }
         };
         let (verdict, real) = serving.verdict(grant.rule, grant.effect);
-        let entry = serving.trace.begin(function, detail(&command), verdict);
+        let entry = serving.trace.begin(function, detail(&command, &words, stdin.len()), verdict);
         let error = match serving.stop() {
             Some(Stop::Cancelled) => Some(wit::Error::Cancelled),
             Some(Stop::Deadline) => Some(wit::Error::TimedOut(0)),
@@ -143,26 +170,38 @@ impl State {
         let spec = Spec {
             paths: grant.paths,
             args: command.args,
-            stdin: command.stdin.unwrap_or_default(),
+            stdin,
+            environment,
             timeout,
             output_cap: usize::try_from(output_cap).unwrap_or(usize::MAX),
             crowd: self.crowd.clone(),
         };
         Ok(Ok(Allowed { spec, call, entry, real }))
     }
-}
 
-impl wit::Host for State {
-    async fn run(&mut self, command: wit::Command) -> wasmtime::Result<Result<wit::Output, wit::Error>> {
-        let admitted = self.admit(command, |command| CommandsRun {
-            program: command.program.clone(),
-            args: command.args.clone(),
-            stdin: command.stdin.clone().map(Bytes),
-        })?;
-        let Allowed { spec, call, entry, real } = match admitted {
-            Ok(allowed) => allowed,
-            Err(error) => return Ok(Err(error)),
-        };
+    /// Note that a program may not run so; what the plugin gets.
+    pub(super) fn deny<C: HostCall>(
+        &self,
+        command: &wit::Command,
+        secrets: &[String],
+        denial: Denial,
+        call: impl Fn(&wit::Command) -> C,
+    ) -> wasmtime::Result<wit::Error> {
+        let serving = &self.serving;
+        serving.trace.denied(C::NAME, detail(command, secrets, 0), &denial);
+        serving.tape.denied(|| call(command), &denial.missing)?;
+        Ok(wit::Error::Denied(denial.missing))
+    }
+
+    /// Run it to its end.
+    pub(super) async fn run_allowed<C>(
+        &mut self,
+        allowed: Allowed<C>,
+    ) -> wasmtime::Result<Result<wit::Output, wit::Error>>
+    where
+        C: HostCall<Returns = Output, Fails = CommandError>,
+    {
+        let Allowed { spec, call, entry, real } = allowed;
         let (trace, tape) = (&self.serving.trace, &self.serving.tape);
         if !real {
             trace.finish(entry, None, |_| {});
@@ -174,8 +213,12 @@ impl wit::Host for State {
         let mut ran = None;
         let live = async {
             let finished = process::run(spec, &self.serving.cancel).await;
-            Ok(finished.map_err(CommandError::from).map(|finished| {
+            Ok(finished.map_err(CommandError::from).map(|mut finished| {
                 ran = Some((show_path(&finished.path), finished.stdout_total, finished.stderr_total));
+                let stdout = std::mem::take(&mut finished.stdout);
+                let stderr = std::mem::take(&mut finished.stderr);
+                finished.stdout = trace.redactor.output(stdout, finished.stdout_truncated);
+                finished.stderr = trace.redactor.output(stderr, finished.stderr_truncated);
                 Output::from(finished)
             }))
         };
@@ -195,15 +238,34 @@ impl wit::Host for State {
         }
         Ok(done.map(wit_output).map_err(wit_error))
     }
+}
+
+impl wit::Host for State {
+    async fn run(&mut self, mut command: wit::Command) -> wasmtime::Result<Result<wit::Output, wit::Error>> {
+        // The tape keeps it as it came.
+        let stdin = self.serving.tape.is_on().then(|| command.stdin.clone()).flatten().map(Bytes);
+        let given = Given::of(&mut command);
+        let admitted = self.admit(command, given, |command| CommandsRun {
+            program: command.program.clone(),
+            args: command.args.clone(),
+            stdin: stdin.clone(),
+        })?;
+        match admitted {
+            Ok(allowed) => self.run_allowed(allowed).await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
 
     async fn spawn(
         &mut self,
-        command: wit::Command,
+        mut command: wit::Command,
     ) -> wasmtime::Result<Result<Resource<Process>, wit::Error>> {
-        let admitted = self.admit(command, |command| CommandsSpawn {
+        let stdin = self.serving.tape.is_on().then(|| command.stdin.clone()).flatten().map(Bytes);
+        let given = Given::of(&mut command);
+        let admitted = self.admit(command, given, |command| CommandsSpawn {
             program: command.program.clone(),
             args: command.args.clone(),
-            stdin: command.stdin.clone().map(Bytes),
+            stdin: stdin.clone(),
         })?;
         let Allowed { spec, call, entry, real } = match admitted {
             Ok(allowed) => allowed,
@@ -227,7 +289,8 @@ impl wit::Host for State {
         match tape.pass(call, live).await? {
             Ok(Started { process: number }) => {
                 self.spawned = number;
-                let process = Process { running, number, entry, trace, ended: false };
+                let hidden = [(); 2].map(|()| Stream::new(trace.redactor.clone()));
+                let process = Process { running, number, entry, trace, hidden, ended: false };
                 Ok(Ok(self.table.push(process)?))
             }
             Err(error) => {
@@ -250,15 +313,34 @@ impl wit::HostProcess for State {
     ) -> wasmtime::Result<Result<Option<wit::Chunk>, wit::Error>> {
         let (process, tape) = (self.table.get_mut(&process)?, &self.serving.tape);
         let call = tape.call(|| ProcessRead { process: process.number });
-        let running = &mut process.running;
+        let (running, hidden) = (&mut process.running, &mut process.hidden);
         let live = async {
-            let read = live(running)?.read().await;
-            Ok(read.map_err(CommandError::from).map(|chunk| {
-                chunk.map(|chunk| match chunk.stream {
-                    OutputStream::Stdout => Chunk::Stdout(Bytes(chunk.data)),
-                    OutputStream::Stderr => Chunk::Stderr(Bytes(chunk.data)),
-                })
-            }))
+            loop {
+                let read = live(running)?.read().await;
+                let [stdout, stderr] = &mut *hidden;
+                let chunk = match read {
+                    Err(error) => return Ok(Err(CommandError::from(error))),
+                    Ok(Some(chunk)) if chunk.stream == OutputStream::Stdout => {
+                        Chunk::Stdout(Bytes(stdout.push(chunk.data)))
+                    }
+                    Ok(Some(chunk)) => Chunk::Stderr(Bytes(stderr.push(chunk.data))),
+                    // What was held back.
+                    Ok(None) => match (stdout.finish(), stderr.finish()) {
+                        (rest, more) if rest.is_empty() && more.is_empty() => return Ok(Ok(None)),
+                        (rest, more) if rest.is_empty() => Chunk::Stderr(Bytes(more)),
+                        (rest, more) => {
+                            stderr.put_back(more);
+                            Chunk::Stdout(Bytes(rest))
+                        }
+                    },
+                };
+                // What may begin a secret waits for what follows.
+                if let Chunk::Stdout(bytes) | Chunk::Stderr(bytes) = &chunk
+                    && !bytes.0.is_empty()
+                {
+                    return Ok(Ok(Some(chunk)));
+                }
+            }
         };
         let chunk = match tape.pass(call, live).await? {
             Ok(Some(chunk)) => chunk,

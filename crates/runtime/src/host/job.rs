@@ -36,7 +36,7 @@ impl wit::Host for State {
     async fn progress(&mut self, report: wit::ProgressReport) -> wasmtime::Result<()> {
         let serving = &self.serving;
         let report = ProgressReport {
-            message: clip(&report.message, MAX_LINE_BYTES),
+            message: clip(&serving.trace.redactor.text(&report.message), MAX_LINE_BYTES),
             percent: report.percent.map(|percent| percent.min(100)),
         };
         let detail = TraceDetail::Progress { message: report.message.clone(), percent: report.percent };

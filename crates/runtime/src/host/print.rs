@@ -4,7 +4,10 @@
 //! line, and a plugin that prints without end costs nothing but its own processor time.
 
 use super::Serving;
-use crate::trace::{MAX_LINE_BYTES, Recorder};
+use crate::{
+    secrets::Redactor,
+    trace::{MAX_LINE_BYTES, Recorder},
+};
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
@@ -44,6 +47,7 @@ impl About {
 }
 
 fn line(trace: &Recorder, about: &About, function: &str, level: &str, message: &str) {
+    let message = &*trace.redactor.text(message);
     if !trace.log(function, level, message) {
         return;
     }
@@ -90,8 +94,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn end(&mut self) -> String {
-        let mut line = String::from_utf8_lossy(&self.partial).into_owned();
+    fn end(&mut self, redactor: &Redactor) -> String {
+        let bytes = redactor.bytes(&self.partial);
+        // The end of a line that was cut may be the beginning of a secret.
+        let whole = if self.cut { redactor.without_begun(&bytes) } else { &bytes };
+        let mut line = String::from_utf8_lossy(whole).into_owned();
         if self.cut {
             line.push('…');
         }
@@ -126,7 +133,7 @@ impl Printer {
             match all[..read].strip_suffix(b"\n") {
                 Some(part) => {
                     lines.extend(part);
-                    let text = lines.end();
+                    let text = lines.end(&self.trace.redactor);
                     line(&self.trace, &self.about, self.function, self.level, &text);
                 }
                 None => lines.extend(&all[..read]),
@@ -137,7 +144,7 @@ impl Printer {
     pub(super) fn flush(&self) {
         let mut lines = self.lock();
         if !lines.partial.is_empty() {
-            let text = lines.end();
+            let text = lines.end(&self.trace.redactor);
             line(&self.trace, &self.about, self.function, self.level, &text);
         }
     }
@@ -208,7 +215,7 @@ mod tests {
     fn printer() -> Printer {
         let about = About { operation: "a.b.c".into(), job: "j".into() };
         Printer {
-            trace: Arc::new(Recorder::new()),
+            trace: Arc::new(Recorder::new(Arc::default())),
             about,
             function: "stderr",
             level: "warn",

@@ -61,6 +61,12 @@ calls! {
         args: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] stdin: Option<Bytes>
     } -> Started, CommandError;
+    "secrets.run" SecretsRun {
+        program: String,
+        args: Vec<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")] stdin: Vec<Piece>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")] variables: Vec<Variable>
+    } -> Output, CommandError;
     "process.read" ProcessRead { process: u32 } -> Option<Chunk>, CommandError;
     "process.wait" ProcessWait { process: u32 } -> Ended, CommandError;
     "process.kill" ProcessKill { process: u32 } -> (), Never;
@@ -89,6 +95,22 @@ calls! {
     "state.keys" StateKeys { prefix: String } -> Vec<String>, StateError;
     "job.get-context" JobGetContext {} -> Context, Never;
     "job.is-cancelled" JobIsCancelled {} -> bool, Never;
+}
+
+/// A part of what a program reads. Of a secret a cassette has the handle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Piece {
+    Plain(Bytes),
+    Secret(String),
+}
+
+/// A variable of a program's environment that holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) secret: String,
 }
 
 /// For calls that do not fail.

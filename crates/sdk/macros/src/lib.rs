@@ -14,7 +14,7 @@ use wit_bindgen_core::{
 use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
 
 /// The host interface as this version has it.
-const HOST: [(&str, &str); 8] = [
+const HOST: [(&str, &str); 9] = [
     ("host/world.wit", include_str!("../wit/world.wit")),
     ("host/commands.wit", include_str!("../wit/commands.wit")),
     ("host/files.wit", include_str!("../wit/files.wit")),
@@ -22,6 +22,7 @@ const HOST: [(&str, &str); 8] = [
     ("host/log.wit", include_str!("../wit/log.wit")),
     ("host/output.wit", include_str!("../wit/output.wit")),
     ("host/probes.wit", include_str!("../wit/probes.wit")),
+    ("host/secrets.wit", include_str!("../wit/secrets.wit")),
     ("host/state.wit", include_str!("../wit/state.wit")),
 ];
 

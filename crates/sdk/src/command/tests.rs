@@ -15,12 +15,12 @@ fn a_command_is_built_in_the_order_it_is_written() {
         .args(&pools)
         .arg("");
     assert_eq!(command.to_string(), r#"zpool list -H -p -o name -n 3 rpool tank "with space" """#);
-    assert_eq!(command.0.stdin, None);
-    assert_eq!(command.0.timeout_ms, None);
+    assert_eq!(command.command.stdin, None);
+    assert_eq!(command.command.timeout_ms, None);
     let command = command.stdin("yes\n").timeout(Duration::from_secs(20));
-    assert_eq!(command.0.stdin.as_deref(), Some(&b"yes\n"[..]));
-    assert_eq!(command.0.timeout_ms, Some(20_000));
-    assert_eq!(command.timeout(Duration::MAX).0.timeout_ms, Some(u64::MAX));
+    assert_eq!(command.command.stdin.as_deref(), Some(&b"yes\n"[..]));
+    assert_eq!(command.command.timeout_ms, Some(20_000));
+    assert_eq!(command.timeout(Duration::MAX).command.timeout_ms, Some(u64::MAX));
 }
 
 /// What `df` leaves behind in this host.

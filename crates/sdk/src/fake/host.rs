@@ -22,7 +22,11 @@ pub(crate) mod commands {
     use std::{cell::RefCell, collections::VecDeque};
 
     pub(crate) fn run(command: &wit::Command) -> Result<wit::Output, wit::Error> {
-        answered!(Call::Run(command.clone()), Command, Answer::Ended { chunks, status, truncated } => {
+        ended(Call::Run(command.clone()))
+    }
+
+    pub(super) fn ended(call: Call) -> Result<wit::Output, wit::Error> {
+        answered!(call, Command, Answer::Ended { chunks, status, truncated } => {
             let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
             for chunk in chunks {
                 match chunk.stream {
@@ -67,6 +71,22 @@ pub(crate) mod commands {
         pub(crate) fn kill(&self) {
             self.chunks.borrow_mut().clear();
         }
+    }
+}
+
+pub(crate) mod secrets {
+    use super::*;
+    use crate::__bindings::windlass::host::{
+        commands::{Command, Error, Output},
+        secrets::{Piece, Variable},
+    };
+
+    pub(crate) fn run(command: &Command, stdin: &[Piece], variables: &[Variable]) -> Result<Output, Error> {
+        let variables = variables
+            .iter()
+            .map(|variable| (variable.name.clone(), variable.value.secret_handle.clone()))
+            .collect();
+        commands::ended(Call::RunWith { command: command.clone(), stdin: stdin.to_vec(), variables })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Record;
 use crate::{
-    __bindings::windlass::host::{commands, files, job::Context, probes, state},
+    __bindings::windlass::host::{commands, files, job::Context, probes, secrets::Piece, state},
     command::line,
     log::Level,
 };
@@ -18,6 +18,15 @@ use std::{
 pub enum Call {
     /// Run a program.
     Run(commands::Command),
+    /// Run a program with secrets.
+    RunWith {
+        /// The program.
+        command: commands::Command,
+        /// What it reads.
+        stdin: Vec<Piece>,
+        /// Variables of its environment, with the handles of their secrets.
+        variables: Vec<(String, String)>,
+    },
     /// Start a program.
     Spawn(commands::Command),
     /// Read a file.
@@ -82,7 +91,7 @@ pub(super) enum Kind {
 impl Call {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Call::Run(_) | Call::Spawn(_) => Kind::Command,
+            Call::Run(_) | Call::RunWith { .. } | Call::Spawn(_) => Kind::Command,
             Call::Probe(_) => Kind::Probe,
             Call::Get(_) | Call::Set { .. } | Call::Unset(_) | Call::Keys(_) => Kind::State,
             _ => Kind::File,
@@ -103,6 +112,16 @@ impl Display for Call {
                     Some(bytes) => write!(f, ", given {}", shown(bytes)),
                     None => Ok(()),
                 }
+            }
+            Call::RunWith { command, stdin, variables } => {
+                f.write_str(&line(&command.program, &command.args))?;
+                for piece in stdin {
+                    match piece {
+                        Piece::Plain(bytes) => write!(f, ", given {}", shown(bytes))?,
+                        Piece::Secret(secret) => write!(f, ", given the secret {}", secret.secret_handle)?,
+                    }
+                }
+                variables.iter().try_for_each(|(name, secret)| write!(f, ", with {secret} in {name}"))
             }
             Call::Read(path) => write!(f, "read of {path}"),
             Call::ReadRange { path, offset_bytes, length_bytes } => {

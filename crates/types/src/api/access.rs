@@ -106,6 +106,8 @@ permissions! {
     RolesManage = "roles.manage", false;
     /// Make, pause and remove rules that act on events, and see them.
     RulesManage = "rules.manage", false;
+    /// See which secrets there are, set and remove them. No right shows a value.
+    SecretsManage = "secrets.manage", false;
     /// Read and verify the audit log.
     AuditRead = "audit.read", false;
 }
@@ -127,6 +129,9 @@ pub struct RoleRule {
     /// The highest effect that these operations may have; `read` unless told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
+    /// Globs over names of stored secrets that these operations may be given there; none unless told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub permissions: BTreeSet<Permission>,
     /// On which nodes; on all unless told.

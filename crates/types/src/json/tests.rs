@@ -32,6 +32,9 @@ impl Build for Echo {
     fn string(&mut self, value: &str) -> Value {
         value.into()
     }
+    fn secret(&mut self, name: &crate::SecretName) -> Value {
+        json!({ "secret": name })
+    }
     fn bytes(&mut self, value: Vec<u8>) -> Value {
         BASE64.encode(value).into()
     }

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-const SCALARS: [Shape; 14] = [
+const SCALARS: [Shape; 15] = [
     Shape::Bool,
     Shape::S8,
     Shape::S16,
@@ -20,6 +20,7 @@ const SCALARS: [Shape; 14] = [
     Shape::Char,
     Shape::String,
     Shape::Bytes,
+    Shape::Secret,
 ];
 
 /// Different names, as many as wanted.
@@ -99,6 +100,7 @@ pub(crate) fn value(shape: &Shape) -> BoxedStrategy<Value> {
         Shape::Bytes => {
             prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| BASE64.encode(bytes).into()).boxed()
         }
+        Shape::Secret => "[a-z]{1,8}".prop_map(|name| json!({ "secret": name })).boxed(),
         Shape::List { item } => prop::collection::vec(value(item), 0..3).prop_map(Value::from).boxed(),
         Shape::Option { item } => prop_oneof![Just(Value::Null), value(item)].boxed(),
         Shape::Tuple { items } => items.iter().map(value).collect::<Vec<_>>().prop_map(Value::from).boxed(),

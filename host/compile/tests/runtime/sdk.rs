@@ -3,10 +3,10 @@
 //!
 //! The plugin is `tests/plugins/kit`.
 
-use crate::world::{SCRATCH, World, bundle, json_of};
+use crate::world::{SCRATCH, Scratch, World, bundle, json_of};
 use serde_json::{Value, json};
 use windlass_bundle::NodePolicy;
-use windlass_types::trace::TraceDetail;
+use windlass_types::trace::{TraceDetail, Verdict};
 
 async fn kit() -> World {
     World::of(&bundle("kit"), &NodePolicy::default()).await
@@ -100,4 +100,98 @@ async fn files_probes_state_and_job_reach_the_host() {
     assert_eq!(json_of(&report)["value"], json!(["n1", "kit.node.about", false, 42]));
     let trace = serde_json::to_string(&report.trace).unwrap();
     assert!(trace.contains("a-job asks"), "{trace}");
+}
+
+/// A value that nothing else would be.
+const CANARY: &str = "k9#canary/pässwörd";
+
+fn with_secret(world: &World, operation: &str, args: Value) -> windlass_runtime::Call {
+    let value = CANARY.as_bytes().to_vec().into();
+    let secrets = [("nas".parse().unwrap(), value)].into_iter().collect();
+    windlass_runtime::Call { secrets, ..world.request(operation, args) }
+}
+
+fn password() -> Value {
+    json!({ "password": { "secret": "nas" } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_the_secret_and_the_plugin_does_not() {
+    let world = kit().await;
+    let (progress, mut told) = tokio::sync::mpsc::channel(16);
+    let call = with_secret(&world, "vault.repeat", password());
+    let report = world.run(windlass_runtime::Call { progress: Some(progress), ..call }).await;
+    assert_eq!(json_of(&report)["value"], "password: [secret nas]", "{report:?}");
+    let TraceDetail::Command { program, secrets, .. } = &report.trace[0].detail else { panic!("{report:?}") };
+    assert_eq!((&**program, &secrets[..]), ("tee", &["nas on standard input".to_owned()][..]));
+    assert_eq!(told.recv().await.unwrap().message, "it said password: [secret nas]");
+    assert!(!format!("{report:?}").contains(CANARY), "{report:?}");
+
+    let digest = world.run(with_secret(&world, "vault.digest", password())).await;
+    let expected = windlass_types::Digest::of(CANARY.as_bytes()).hex();
+    assert_eq!(json_of(&digest)["value"], expected.as_str(), "the program read the value itself");
+
+    let variable = world.run(with_secret(&world, "vault.variable", password())).await;
+    assert_eq!(json_of(&variable)["value"], "[secret nas]", "{variable:?}");
+}
+
+/// A plugin that gets at a value by another way can't let it out as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_a_call_holds_no_secret() {
+    let world = kit().await;
+    let file = Scratch::new("spill");
+    std::fs::write(&file.0, format!("before {CANARY} after {}", &CANARY[..6])).unwrap();
+    let (progress, mut told) = tokio::sync::mpsc::channel(16);
+    let (output, mut written) = tokio::sync::mpsc::channel(1024);
+    let mut args = password();
+    args["path"] = file.0.to_str().unwrap().into();
+    let call = with_secret(&world, "vault.spill", args);
+    let call = windlass_runtime::Call { progress: Some(progress), output: Some(output), ..call };
+    let report = world.run(call).await;
+    let hidden = format!("before [secret nas] after {}", &CANARY[..6]);
+    assert_eq!(json_of(&report)["value"], hidden.as_str());
+    assert_eq!(told.recv().await.unwrap().message, hidden);
+    let mut all = Vec::new();
+    while let Some(piece) = written.recv().await {
+        all.extend_from_slice(&piece);
+    }
+    assert_eq!(String::from_utf8_lossy(&all), hidden);
+    assert!(!format!("{:?}", report.trace).contains(CANARY), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_go_only_where_a_rule_says_so() {
+    let world = kit().await;
+    let denied = async |operation: &str, args: Value| {
+        let report = world.run(with_secret(&world, operation, args)).await;
+        let outcome = json_of(&report);
+        assert_eq!(outcome["status"], "denied", "{outcome}");
+        outcome["denial"]["missing"].as_str().unwrap().to_owned()
+    };
+    let missing = denied("vault.misplaced", password()).await;
+    assert!(
+        missing.contains("`commands.cat.allow[0]` matches, but its `secrets` do not hold `stdin`"),
+        "{missing}"
+    );
+    let missing = denied("vault.forged", json!({ "handle": "bmc" })).await;
+    assert!(missing.contains("`bmc` is no secret of this call"), "{missing}");
+
+    // What the arguments do not name, or the caller did not send.
+    let none = world.outcome("vault.forged", json!({ "handle": "nas" })).await;
+    assert_eq!(none["status"], "denied", "{none}");
+    let unsent = world.outcome("vault.repeat", password()).await;
+    assert_eq!((&unsent["status"], &unsent["reason"]), (&json!("refused"), &json!("secret")), "{unsent}");
+    let plain = world.outcome("vault.repeat", json!({ "password": CANARY })).await;
+    assert_eq!(plain["reason"], "bad_arguments", "{plain}");
+    assert!(!plain.to_string().contains(CANARY), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_which_secret_goes_where() {
+    let world = kit().await;
+    let call = with_secret(&world, "vault.repeat", password());
+    let report = world.run(windlass_runtime::Call { dry_run: true, ..call }).await;
+    assert!(matches!(report.trace[0].verdict, Verdict::WouldRun { .. }), "{report:?}");
+    let TraceDetail::Command { secrets, .. } = &report.trace[0].detail else { panic!("{report:?}") };
+    assert_eq!(secrets[..], ["nas on standard input".to_owned()]);
 }

@@ -72,6 +72,7 @@ impl World {
             job_id: "a-job".into(),
             operation: format!("{}.{operation}", self.plugin.name()).parse().unwrap(),
             args,
+            secrets: Default::default(),
             type_digest: None,
             time_limit: Duration::from_secs(60),
             dry_run: false,

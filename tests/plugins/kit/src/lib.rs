@@ -2,9 +2,9 @@
 
 windlass_sdk::plugin!();
 
-use api::{command, command::Error, node};
+use api::{command, command::Error, node, vault};
 use std::time::Duration;
-use windlass_sdk::{Command, ExitStatus, Stream, files, job, log, probes, state};
+use windlass_sdk::{Command, ExitStatus, Secret, Stream, files, job, log, output, probes, state};
 
 impl command::Guest for Plugin {
     fn run(program: String, args: Vec<String>, stdin: Option<String>) -> Result<String, Error> {
@@ -61,6 +61,47 @@ impl command::Guest for Plugin {
             a: Vec<String>,
         }
         Ok(Command::new("cat").stdin(text).run()?.success()?.xml::<Root>()?.a)
+    }
+}
+
+impl vault::Guest for Plugin {
+    fn repeat(password: Secret) -> Result<String, Error> {
+        let pieces = ["password: ".into(), (&password).into(), "\n".into()];
+        let output = Command::new("tee").stdin_with(pieces).run()?.success()?;
+        let text = output.text()?.trim().to_owned();
+        log::info(format_args!("it said {text}"));
+        job::progress(format_args!("it said {text}"), None);
+        println!("{text}");
+        Ok(text)
+    }
+
+    fn digest(password: Secret) -> Result<String, Error> {
+        let output = Command::new("sha256sum").stdin_with([(&password).into()]).run()?.success()?;
+        Ok(output.text()?.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
+    fn variable(password: Secret) -> Result<String, Error> {
+        let command = Command::new("printenv").arg("KIT_PASSWORD").env_secret("KIT_PASSWORD", &password);
+        Ok(command.run()?.success()?.text()?.trim().to_owned())
+    }
+
+    fn spill(_password: Secret, path: String) -> Result<String, Error> {
+        let text = files::read_text(&path)?;
+        for piece in text.as_bytes().chunks(3) {
+            output::write(piece)?;
+        }
+        log::warn(&text);
+        job::progress(&text, None);
+        Ok(text)
+    }
+
+    fn misplaced(password: Secret) -> Result<String, Error> {
+        Ok(Command::new("cat").stdin_with([(&password).into()]).run()?.success()?.text()?.to_owned())
+    }
+
+    fn forged(_password: Option<Secret>, handle: String) -> Result<String, Error> {
+        let forged = Secret { secret_handle: handle };
+        Ok(Command::new("tee").stdin_with([(&forged).into()]).run()?.success()?.text()?.to_owned())
     }
 }
 

@@ -7,9 +7,10 @@ use rustix::{
     process::{Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions},
 };
 use std::{
+    ffi::OsStr,
     hash::{BuildHasher, RandomState},
     io,
-    os::unix::process::CommandExt,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt},
     path::PathBuf,
     process::{Command, Stdio},
     sync::{
@@ -99,6 +100,7 @@ pub(super) fn start(spec: &Spec) -> Result<Started, ProcessError> {
         .args(&spec.args)
         .env_clear()
         .envs(ENVIRONMENT)
+        .envs(spec.environment.iter().map(|(name, value)| (name, OsStr::from_bytes(value))))
         .current_dir("/")
         .stdin(if spec.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())

@@ -28,24 +28,35 @@ pub use child::own;
 pub use crowd::{Crowd, MAX_PROGRAMS};
 pub use running::Running;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// A program to run.
-#[derive(Debug, Clone)]
+///
+/// It may hold secrets: what is in `stdin` and `environment` is wiped from memory with it, and never shown.
+#[derive(Clone)]
 pub struct Spec {
     /// Absolute paths; the first that exists is run.
     pub paths: Vec<PathBuf>,
     /// Arguments without the program itself.
     pub args: Vec<String>,
     /// What it reads from standard input; empty is `/dev/null`.
-    pub stdin: Vec<u8>,
+    pub stdin: Zeroizing<Vec<u8>>,
+    /// Variables beyond those that every program has.
+    pub environment: Vec<(String, Zeroizing<Vec<u8>>)>,
     /// Wall time after which it is ended.
     pub timeout: Duration,
     /// Bytes of each output stream that [`run`] keeps.
     pub output_cap: usize,
     /// The operation it is run for.
     pub crowd: Arc<Crowd>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spec").field("paths", &self.paths).field("args", &self.args).finish_non_exhaustive()
+    }
 }
 
 /// How a program ended.

@@ -12,7 +12,8 @@ fn shell(script: &str) -> Spec {
     Spec {
         paths: vec!["/bin/sh".into()],
         args: vec!["-c".into(), script.into()],
-        stdin: Vec::new(),
+        stdin: Vec::new().into(),
+        environment: Vec::new(),
         timeout: Duration::from_secs(60),
         output_cap: 1 << 20,
         crowd: Crowd::new(512),
@@ -93,9 +94,9 @@ async fn a_signal_is_reported() {
 #[tokio::test]
 async fn input_is_delivered_and_ends() {
     let stdin: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
-    let spec = Spec { stdin: stdin.clone(), output_cap: usize::MAX, ..shell("cat") };
+    let spec = Spec { stdin: stdin.clone().into(), output_cap: usize::MAX, ..shell("cat") };
     assert!(finish(spec).await.stdout == stdin);
-    let spec = Spec { stdin, ..shell("exit 0") };
+    let spec = Spec { stdin: stdin.into(), ..shell("exit 0") };
     assert_eq!(finish(spec).await.status, Status::Code(0), "input that nobody reads is no error");
     assert_eq!(text(&finish(shell("wc -c")).await.stdout).trim(), "0");
 }
@@ -248,7 +249,7 @@ async fn orphans_are_reaped() {
 #[tokio::test]
 async fn chunks_come_as_they_are_printed() {
     let script = "echo one; read line; echo $line >&2; exec sleep 60";
-    let spec = Spec { stdin: b"two\n".to_vec(), ..shell(script) };
+    let spec = Spec { stdin: b"two\n".to_vec().into(), ..shell(script) };
     let mut running = spawn(spec, &CancellationToken::new()).await.unwrap();
     // Two streams have no order between them.
     let mut chunks = [running.read().await.unwrap().unwrap(), running.read().await.unwrap().unwrap()];
