@@ -29,11 +29,12 @@ pub struct Pack<'a> {
     pub compression: Compression,
 }
 
-/// The packages, each with the programs in it.
-const PACKAGES: [(&str, &[&str]); 3] = [
-    ("windlass-host", &["windlass-host", "windlass-compile"]),
-    ("windlass-master", &["windlass-master"]),
-    ("windlass", &["windlass"]),
+/// The packages, each with the programs in it and their folders. Host and master may share a machine, and
+/// each is upgraded by itself, so each brings a compiler of its own version.
+const PACKAGES: [(&str, &[(&str, &str)]); 3] = [
+    ("windlass-host", &[("usr/bin", "windlass-host"), ("usr/bin", "windlass-compile")]),
+    ("windlass-master", &[("usr/bin", "windlass-master"), ("usr/lib/windlass-master", "windlass-compile")]),
+    ("windlass", &[("usr/bin", "windlass")]),
 ];
 
 impl Pack<'_> {
@@ -56,11 +57,12 @@ impl Pack<'_> {
         })
     }
 
-    fn one(&self, name: &str, programs: &[&str], architecture: &str, dir: &Path) -> Result<PathBuf> {
+    fn one(&self, name: &str, programs: &[(&str, &str)], architecture: &str, dir: &Path) -> Result<PathBuf> {
         let work = tempfile::tempdir().map_err(file("make", Path::new("a temporary folder")))?;
         let root = work.path().join("root");
         tree::lay_out(self, name, programs, &root)?;
-        let binaries: Vec<PathBuf> = programs.iter().map(|name| root.join("usr/bin").join(name)).collect();
+        let binaries: Vec<PathBuf> =
+            programs.iter().map(|(folder, name)| root.join(folder).join(name)).collect();
         let libraries = libraries(name, &binaries, work.path())?;
         let size = tree::size_kib(&root)?.to_string();
         tree::control(

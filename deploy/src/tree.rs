@@ -12,13 +12,13 @@ use std::{
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Lay out everything but `DEBIAN`.
-pub(crate) fn lay_out(pack: &Pack<'_>, name: &str, programs: &[&str], root: &Path) -> Result<()> {
-    for program in programs {
+pub(crate) fn lay_out(pack: &Pack<'_>, name: &str, programs: &[(&str, &str)], root: &Path) -> Result<()> {
+    for (folder, program) in programs {
         let from = pack.programs.join(program);
         if !from.is_file() {
             return Err(DeployError::NotBuilt { path: from });
         }
-        let to = root.join("usr/bin").join(program);
+        let to = root.join(folder).join(program);
         copy(&from, &to, 0o755)?;
         // Those that people get were stripped by the linker; others would be ten times as large.
         run(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&to))?;

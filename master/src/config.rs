@@ -66,6 +66,10 @@ pub struct Config {
     /// Where the parts of bundles are kept.
     #[serde(default)]
     pub blobs: BlobsConfig,
+    /// `windlass-compile`, which compiles the plugins that make plans. The one beside `windlass-master`, or of
+    /// its package, unless told.
+    #[serde(default)]
+    pub compile_helper: Option<PathBuf>,
 }
 
 /// Where the parts of bundles are kept: the folder `blobs` of the data directory, unless told.
@@ -238,6 +242,7 @@ impl Config {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         if let Some(folder) = path.parent() {
             config.data_dir = folder.join(&config.data_dir);
+            config.compile_helper = config.compile_helper.map(|helper| folder.join(helper));
         }
         config.validate()?;
         Ok(config)
@@ -256,7 +261,18 @@ impl Config {
             store: StoreConfig::default(),
             retention: Retention::default(),
             blobs: BlobsConfig::default(),
+            compile_helper: None,
         }
+    }
+
+    /// The program that compiles plugins.
+    pub fn compile_helper(&self) -> PathBuf {
+        const NAME: &str = "windlass-compile";
+        let own = || std::env::current_exe().ok()?.parent().map(Path::to_owned);
+        // As installed, the one in `/usr/bin` is the host's, and may be of another version.
+        let folder = own().filter(|folder| folder != Path::new("/usr/bin"));
+        let beside = || folder.unwrap_or_else(|| "/usr/lib/windlass-master".into()).join(NAME);
+        self.compile_helper.clone().unwrap_or_else(beside)
     }
 
     /// Look for values that cannot work.

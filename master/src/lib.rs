@@ -6,6 +6,7 @@
 //! * [`fleet`]: the nodes, in memory and in the store. [`catalog`]: the operations they offer.
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
+//! * [`planner`]: from a planned operation to a plan.
 //! * [`rules`]: what is done when something happens.
 //! * [`schedules`]: operations that run by the clock.
 //! * [`secrets`]: passwords and keys that operations are given by name.
@@ -29,6 +30,7 @@ pub mod events;
 pub mod fleet;
 pub mod jobs;
 pub mod metrics;
+pub mod planner;
 pub mod recovery;
 pub mod rules;
 pub mod schedules;

@@ -53,6 +53,7 @@ fn packages_are_the_same_each_time_and_complete() {
         ][..],
         &[
             "-rwxr-xr-x root/root ./usr/bin/windlass-master",
+            "-rwxr-xr-x root/root ./usr/lib/windlass-master/windlass-compile",
             "-rw-r----- root/root ./etc/windlass/master.env",
             "-rw-r--r-- root/root ./lib/systemd/system/windlass-master.service",
             "-rw-r--r-- root/root ./usr/share/man/man1/windlass-master.1.gz",

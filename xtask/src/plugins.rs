@@ -5,9 +5,8 @@
 //! bundles of one workspace is remembered as a digest, so that a start without changes costs some
 //! file reads and neither cargo nor the packer.
 //!
-//! Plugins do not copy the WIT of the host: `wit/host` is laid beside theirs as `deps/host` in a
-//! folder of its own before it is encoded. A plugin with other dependencies keeps them in
-//! `wit/deps/` as usual.
+//! Plugins do not copy the WIT of Windlass, which comes with whoever reads theirs. A plugin with other
+//! dependencies keeps them in `wit/deps/` as usual.
 
 use crate::setup;
 use anyhow::{Context as _, ensure};
@@ -169,9 +168,8 @@ impl Source {
 
     /// Pack what cargo has built, and give the folder of the bundle.
     fn pack(&self, repository: &Path, work: &Path) -> anyhow::Result<PathBuf> {
-        let wit = self.stage_wit(repository, work)?;
         let component = work.join(TARGET).join("release").join(self.component_file()?);
-        let packed = pack(read(&self.dir.join("plugin.toml"))?, read(&component)?, &wit);
+        let packed = pack(read(&self.dir.join("plugin.toml"))?, read(&component)?, &self.dir.join("wit"));
         let Packed { bundle, unlisted, .. } =
             packed.with_context(|| format!("can not pack {}", self.dir.display()))?;
         for operation in unlisted {
@@ -190,20 +188,6 @@ impl Source {
             replace(&dir.join(part.file_name()), bytes)?;
         }
         Ok(dir)
-    }
-
-    /// Lay the WIT of the plugin and of the host together, as a package with its dependencies.
-    fn stage_wit(&self, repository: &Path, work: &Path) -> anyhow::Result<PathBuf> {
-        let staged = work.join("wit").join(&self.name);
-        if staged.exists() {
-            fs::remove_dir_all(&staged).with_context(|| format!("can not remove {}", staged.display()))?;
-        }
-        copy_wit(&self.dir.join("wit"), &staged)?;
-        let host = staged.join("deps/host");
-        if !host.exists() {
-            copy_wit(&repository.join("wit/host"), &host)?;
-        }
-        Ok(staged)
     }
 
     /// Name of the file that cargo makes: that of the package, with `_` for `-`.
@@ -294,19 +278,6 @@ fn remove_others(repository: &Path, sources: &[Source]) -> anyhow::Result<()> {
         let known = sources.iter().any(|source| dir.file_name() == Some(OsStr::new(&source.name)));
         if !known && dir.is_dir() {
             fs::remove_dir_all(&dir).with_context(|| format!("can not remove {}", dir.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn copy_wit(from: &Path, to: &Path) -> anyhow::Result<()> {
-    create_dir(to)?;
-    for entry in sorted(from)? {
-        let target = to.join(entry.file_name().unwrap_or_default());
-        if entry.is_dir() {
-            copy_wit(&entry, &target)?;
-        } else if entry.extension() == Some(OsStr::new("wit")) {
-            fs::copy(&entry, &target).with_context(|| format!("can not copy {}", entry.display()))?;
         }
     }
     Ok(())

@@ -12,7 +12,8 @@ use wit_parser::{
 };
 
 /// A package in the place of `windlass:plan`: operations are recognised by its name.
-const PLAN: &str = "package windlass:plan@0.1.0; interface types { record plan { steps: list<string> } }";
+const PLAN: &str = "package windlass:plan@0.1.0; interface types { record plan { steps: list<string> } \
+     record fleet { run: string } }";
 
 /// A plugin that shows everything there is a form for.
 pub(crate) const FULL: &str = r#"
@@ -21,7 +22,7 @@ package windlass:zfs@0.1.0;
 
 /// Pools.
 interface pool {
-  use windlass:plan/types@0.1.0.{plan};
+  use windlass:plan/types@0.1.0.{plan, fleet};
 
   /// How well it is.
   enum health { /// Fine.
@@ -57,7 +58,7 @@ interface pool {
   status: func(all: bool) -> tuple<health, features, f32, f64, char>;
   scrub: func() -> result;
   /// Draw up a layout.
-  layout: func(count: u16) -> result<plan, string>;
+  layout: func(fleet: fleet, count: u16) -> result<plan, string>;
   forget: func(a: s8, b: s16, c: s32, d: u32, e: result<u8, error>);
 }
 

@@ -4,13 +4,15 @@ use crate::{
     DescribeError,
     decode::{self, Decoded, Root},
     docs,
-    shapes::{ShapeError, Shapes, is_planned},
+    shapes::{ShapeError, Shapes, is_of_plans, is_planned},
 };
 use windlass_types::{
     OperationName, PluginName,
-    shape::{Field, Operation, Shape, Signature, json_name},
+    shape::{FLEET, Field, Operation, Shape, Signature, json_name},
 };
-use wit_parser::{Function, FunctionKind, Interface, PackageId, Resolve, WorldId, WorldItem, WorldKey};
+use wit_parser::{
+    Function, FunctionKind, Interface, PackageId, Param, Resolve, WorldId, WorldItem, WorldKey,
+};
 
 /// The operations of a plugin from its binary WIT package, documented, sorted by name.
 ///
@@ -128,10 +130,13 @@ fn operation(
         unsupported("the names of operations are of lower-case letters, digits and `-`".into())
     })?;
 
+    let planned = is_planned(resolve, function.result.as_ref());
     let names: Vec<&str> = function.params.iter().map(|param| param.name.as_str()).collect();
     let mut docs = docs::split(function.docs.contents.as_deref().unwrap_or_default(), &names);
     let mut params = Vec::with_capacity(names.len());
-    for param in &function.params {
+    // Who calls a planned operation is not asked for the fleet: the master fills it in.
+    let fleet = |param: &Param| planned && param.name == FLEET && is_of_plans(resolve, &param.ty, FLEET);
+    for param in function.params.iter().filter(|param| !fleet(param)) {
         params.push(Field {
             name: shapes.text(json_name(&param.name)).map_err(shape_error)?,
             shape: shapes
@@ -163,6 +168,6 @@ fn operation(
         name,
         docs: shapes.text(docs.text).map_err(shape_error)?,
         signature: Signature { params, result },
-        planned: is_planned(resolve, function.result.as_ref()),
+        planned,
     })
 }

@@ -134,8 +134,8 @@ pub fn check_described(manifest: &Manifest, described: &[Operation]) -> Result<V
 /// Encode a folder of WIT text, with its dependencies in `deps/`, as a binary package that keeps
 /// the documentation. The same text gives the same bytes.
 ///
-/// The host interface need not be among the dependencies: where it is not, the one of this version
-/// is used.
+/// The packages of Windlass need not be among the dependencies: where they are not, those of this version
+/// are used.
 ///
 /// # Errors
 /// If the folder can not be read, or is not a package.
@@ -146,27 +146,33 @@ pub fn encode_wit(wit_dir: &Path) -> Result<Vec<u8>, PackError> {
         return Err(fail("it is not a folder".into()));
     }
     let mut resolve = Resolve::default();
-    if !brings_host(&wit_dir.join("deps")) {
-        push_host(&mut resolve).map_err(|error| fail(format!("{error:#}")))?;
+    for (package, texts) in PROVIDED.iter().filter(|(package, _)| !brings(&wit_dir.join("deps"), package)) {
+        push(&mut resolve, package, texts).map_err(fail)?;
     }
     let (package, _) = resolve.push_dir(wit_dir).map_err(|error| fail(resolve.render_error(&error)))?;
     wit_component::encode(&resolve, package).map_err(|error| fail(format!("{error:#}")))
 }
 
-/// The host interface as this version has it.
-const HOST: [(&str, &str); 9] = [
-    ("host/world.wit", include_str!("../../../wit/host/world.wit")),
-    ("host/commands.wit", include_str!("../../../wit/host/commands.wit")),
-    ("host/files.wit", include_str!("../../../wit/host/files.wit")),
-    ("host/job.wit", include_str!("../../../wit/host/job.wit")),
-    ("host/log.wit", include_str!("../../../wit/host/log.wit")),
-    ("host/output.wit", include_str!("../../../wit/host/output.wit")),
-    ("host/secrets.wit", include_str!("../../../wit/host/secrets.wit")),
-    ("host/probes.wit", include_str!("../../../wit/host/probes.wit")),
-    ("host/state.wit", include_str!("../../../wit/host/state.wit")),
+/// The packages of Windlass as this version has them.
+const PROVIDED: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "host",
+        &[
+            ("world.wit", include_str!("../../../wit/host/world.wit")),
+            ("commands.wit", include_str!("../../../wit/host/commands.wit")),
+            ("files.wit", include_str!("../../../wit/host/files.wit")),
+            ("job.wit", include_str!("../../../wit/host/job.wit")),
+            ("log.wit", include_str!("../../../wit/host/log.wit")),
+            ("output.wit", include_str!("../../../wit/host/output.wit")),
+            ("probes.wit", include_str!("../../../wit/host/probes.wit")),
+            ("secrets.wit", include_str!("../../../wit/host/secrets.wit")),
+            ("state.wit", include_str!("../../../wit/host/state.wit")),
+        ],
+    ),
+    ("plan", &[("types.wit", include_str!("../../../wit/plan/types.wit"))]),
 ];
 
-/// Lay a folder of WIT text out as toolchains want it, with the host interface among its
+/// Lay a folder of WIT text out as toolchains want it, with the packages of Windlass among its
 /// dependencies where it brings none of its own, and give the name of its world.
 ///
 /// # Errors
@@ -179,11 +185,12 @@ pub fn stage_wit(wit_dir: &Path, plugin: &PluginName, to: &Path) -> Result<Strin
             std::fs::remove_dir_all(to)?;
         }
         copy_wit(wit_dir, to)?;
-        if !brings_host(&wit_dir.join("deps")) {
-            for (path, text) in HOST {
-                let path = to.join("deps").join(path);
-                std::fs::create_dir_all(path.parent().unwrap_or(to))?;
-                std::fs::write(path, text)?;
+        for (package, texts) in PROVIDED.iter().filter(|(package, _)| !brings(&wit_dir.join("deps"), package))
+        {
+            let folder = to.join("deps").join(package);
+            std::fs::create_dir_all(&folder)?;
+            for (file, text) in *texts {
+                std::fs::write(folder.join(file), text)?;
             }
         }
         Ok(())
@@ -206,18 +213,18 @@ fn copy_wit(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn push_host(resolve: &mut Resolve) -> Result<(), impl std::fmt::Display> {
+fn push(resolve: &mut Resolve, package: &str, texts: &[(&str, &str)]) -> Result<(), String> {
     let mut sources = SourceMap::default();
-    for (path, text) in HOST {
-        sources.push_str(path, text);
+    for (file, text) in texts {
+        sources.push_str(&format!("{package}/{file}"), *text);
     }
     let group = sources.parse().map_err(|(_, error)| error.to_string())?;
     resolve.push_group(group).map(drop).map_err(|error| format!("{error:#}"))
 }
 
-/// Whether one of the dependencies is the host interface. One that can not be read is left for the
+/// Whether one of the dependencies is this package of Windlass. One that can not be read is left for the
 /// real reading to complain about.
-fn brings_host(deps: &Path) -> bool {
+fn brings(deps: &Path, package: &str) -> bool {
     let packages = std::fs::read_dir(deps).into_iter().flatten().flatten().filter_map(|entry| {
         let path = entry.path();
         if path.is_dir() {
@@ -226,5 +233,5 @@ fn brings_host(deps: &Path) -> bool {
         let text = std::fs::read_to_string(&path).ok()?;
         UnresolvedPackageGroup::parse(&path, &text).ok()
     });
-    packages.map(|group| group.main.name).any(|name| name.namespace == "windlass" && name.name == "host")
+    packages.map(|group| group.main.name).any(|name| name.namespace == "windlass" && name.name == package)
 }

@@ -196,13 +196,18 @@ pub(crate) fn is_planned(resolve: &Resolve, result: Option<&Type>) -> bool {
     let Some(Type::Id(id)) = result else { return false };
     let Ok(id) = through_aliases(resolve, *id) else { return false };
     let TypeDefKind::Result(result) = &resolve.types[id].kind else { return false };
-    let Some(Type::Id(ok)) = result.ok else { return false };
-    let Ok(ok) = through_aliases(resolve, ok) else { return false };
-    let def = &resolve.types[ok];
+    result.ok.is_some_and(|ok| is_of_plans(resolve, &ok, "plan"))
+}
+
+/// Whether a type is the one of this name in `windlass:plan/types`.
+pub(crate) fn is_of_plans(resolve: &Resolve, ty: &Type, name: &str) -> bool {
+    let Type::Id(id) = ty else { return false };
+    let Ok(id) = through_aliases(resolve, *id) else { return false };
+    let def = &resolve.types[id];
     let TypeOwner::Interface(owner) = def.owner else { return false };
     let interface = &resolve.interfaces[owner];
     let package = interface.package.map(|id| &resolve.packages[id].name);
-    def.name.as_deref() == Some("plan")
+    def.name.as_deref() == Some(name)
         && interface.name.as_deref() == Some("types")
         && package.is_some_and(|package| package.namespace == "windlass" && package.name == "plan")
 }

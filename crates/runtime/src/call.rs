@@ -14,6 +14,7 @@ use crate::{
 use bytes::Bytes;
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, component::Val};
 use wasmtime_wasi::I32Exit;
+use windlass_bundle::{Grants, Manifest, NodePolicy};
 use windlass_types::{
     Denial, Digest, OperationName, Outcome, Refusal, TrapReason,
     shape::Shape,
@@ -87,16 +89,26 @@ fn refused(reason: Refusal, message: String) -> Report {
     Report::without_start(Outcome::Refused { reason, message })
 }
 
+/// Where an operation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On a node, with what it was granted.
+    Node,
+    /// On a master, where it makes a plan and may touch nothing.
+    Master,
+}
+
 /// A call that may begin.
 pub(crate) struct Admitted {
     plugin: Arc<Plugin>,
+    grants: Arc<Grants>,
     operation: PluginOperation,
     args: Vec<Val>,
     call: Call,
 }
 
 /// Everything that is decided before an instance is made.
-pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Report>> {
+pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call, place: Place) -> Result<Admitted, Box<Report>> {
     let known = if call.operation.plugin() == *plugin.name() {
         plugin.operation(call.operation.local())
     } else {
@@ -118,11 +130,12 @@ pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Re
             ),
         )));
     };
-    if operation.planned {
-        return Err(Box::new(refused(
-            Refusal::UnknownOperation,
-            format!("`{}` makes a plan: it runs on the master, not on a node", call.operation),
-        )));
+    if operation.planned != (place == Place::Master) {
+        let why = match place {
+            Place::Node => "makes a plan: it runs on the master, not on a node",
+            Place::Master => "makes no plan: it runs on nodes, not on the master",
+        };
+        return Err(Box::new(refused(Refusal::UnknownOperation, format!("`{}` {why}", call.operation))));
     }
     if let Some(wanted) = call.type_digest.filter(|wanted| *wanted != operation.type_digest) {
         return Err(Box::new(refused(
@@ -136,7 +149,11 @@ pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Re
             ),
         )));
     }
-    if let Err(denial) = plugin.grants.operation(operation.name.local()) {
+    let grants = match place {
+        Place::Node => plugin.grants.clone(),
+        Place::Master => Arc::new(no_grants(plugin.manifest())),
+    };
+    if let Err(denial) = grants.operation(operation.name.local()) {
         return Err(Box::new(Report::without_start(Outcome::Denied { denial, error: None })));
     }
     let args = arguments(&operation.params, &call.args)
@@ -152,12 +169,24 @@ pub(crate) fn admit(plugin: &Arc<Plugin>, call: Call) -> Result<Admitted, Box<Re
     if call.cancel.is_cancelled() {
         return Err(Box::new(Report::without_start(Outcome::Cancelled { started: false })));
     }
-    Ok(Admitted { plugin: plugin.clone(), operation: operation.clone(), args, call })
+    Ok(Admitted { plugin: plugin.clone(), grants, operation: operation.clone(), args, call })
+}
+
+/// Grants of a plugin that asks for nothing.
+pub(crate) fn no_grants(manifest: &Manifest) -> Grants {
+    let manifest = Manifest {
+        commands: BTreeMap::new(),
+        files: Vec::new(),
+        probes: BTreeSet::new(),
+        state: false,
+        ..manifest.clone()
+    };
+    Grants::new(&manifest, &NodePolicy::default())
 }
 
 /// Make an instance, call it, and tell what became of it. Runs on the guests' own threads.
 pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
-    let Admitted { plugin, operation, args, call } = admitted;
+    let Admitted { plugin, grants, operation, args, call } = admitted;
     let _slot = tokio::select! {
         biased;
         () = call.cancel.cancelled() => {
@@ -188,7 +217,7 @@ pub(crate) async fn run(inner: Arc<Inner>, admitted: Admitted) -> Report {
         trace: trace.clone(),
         store: inner.stores.of(plugin.name()),
         probes: inner.probes.clone(),
-        grants: plugin.grants.clone(),
+        grants,
         tape: call.tape,
         secrets: call.secrets,
         plugin: plugin.clone(),

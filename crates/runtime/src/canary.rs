@@ -1,7 +1,7 @@
 //! Whether a plugin can be instantiated at all, found out before it is put to use.
 
 use crate::{
-    call::{deadline_ms, store, trapped},
+    call::{deadline_ms, no_grants, store, trapped},
     engine::Running,
     host::Serving,
     limits::{Meter, Metered},
@@ -11,14 +11,12 @@ use crate::{
     trace::Recorder,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wasmtime::PoolConcurrencyLimitError;
-use windlass_bundle::{Grants, Manifest, NodePolicy};
 use windlass_types::{Effect, TrapReason};
 
 /// Wall time for an instance to come to life. A Python plugin takes some ten milliseconds.
@@ -54,7 +52,7 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
     let Some(operation) = plugin.operations().values().next() else { return Ok(()) };
     let meter = Arc::new(Meter::new(plugin.manifest().limits.cpu_ms));
     let serving = Serving {
-        grants: Arc::new(nothing(plugin.manifest())),
+        grants: Arc::new(no_grants(plugin.manifest())),
         tape: Tape::Off,
         secrets: Default::default(),
         operation: operation.name.clone(),
@@ -87,16 +85,4 @@ pub(crate) async fn run(inner: Arc<Inner>, plugin: Arc<Plugin>) -> Result<(), Ca
         }
         Err(_) => Err(CanaryError::TimedOut),
     }
-}
-
-/// Grants of a plugin that asks for nothing.
-fn nothing(manifest: &Manifest) -> Grants {
-    let manifest = Manifest {
-        commands: BTreeMap::new(),
-        files: Vec::new(),
-        probes: BTreeSet::new(),
-        state: false,
-        ..manifest.clone()
-    };
-    Grants::new(&manifest, &NodePolicy::default())
 }

@@ -20,7 +20,7 @@ use windlass_bundle::{
 };
 use windlass_types::{
     Digest, OperationName, PluginName,
-    shape::{Shape, Signature},
+    shape::{FLEET, Shape, Signature},
 };
 
 /// Why a plugin can not be used on this node.
@@ -76,8 +76,11 @@ pub struct PluginOperation {
     pub type_digest: Digest,
     /// How the manifest wants it treated.
     pub policy: OperationPolicy,
-    /// True when it returns a plan: it runs on the master, and is refused here.
+    /// True when it returns a plan: it runs on the master, and hosts refuse it.
     pub planned: bool,
+    /// True when it is planned, and given the fleet, which its signature does not have.
+    pub takes_fleet: bool,
+    /// All it is called with.
     pub(crate) params: Shape,
     pub(crate) export: ComponentExportIndex,
 }
@@ -173,7 +176,8 @@ fn operations(
     component: &Component,
     manifest: &Manifest,
 ) -> Result<BTreeMap<String, PluginOperation>, LoadError> {
-    let plan = plan_type(engine, component);
+    let plan = type_of_plans(engine, component, "plan");
+    let fleet = type_of_plans(engine, component, FLEET);
     let mut shapes = Shapes::new();
     let mut operations = BTreeMap::new();
     for (export, item) in component.component_type().exports(engine) {
@@ -196,13 +200,21 @@ fn operations(
             let name = OperationName::new(&manifest.name, interface, function).map_err(|_| {
                 unsupported("the names of operations are of lower-case letters, digits and `-`".into())
             })?;
-            let signature = shapes.signature(&ty).map_err(|Unsupported(why)| unsupported(why))?;
+            let mut signature = shapes.signature(&ty).map_err(|Unsupported(why)| unsupported(why))?;
+            let params = signature.params_shape();
+            let planned = plan.as_ref().is_some_and(|plan| returns(&ty, plan));
+            let takes_fleet =
+                planned && ty.params().any(|(name, ty)| name == FLEET && fleet.as_ref() == Some(&ty));
+            if takes_fleet {
+                signature.params.retain(|param| param.name != FLEET);
+            }
             let Some(export) = component.get_export_index(Some(&index), function) else { continue };
             let operation = PluginOperation {
                 type_digest: signature.digest(),
-                params: signature.params_shape(),
+                params,
                 policy: manifest.operation(name.local()),
-                planned: plan.as_ref().is_some_and(|plan| returns(&ty, plan)),
+                planned,
+                takes_fleet,
                 signature,
                 export,
                 name,
@@ -235,17 +247,17 @@ fn interface_name(export: &str) -> Option<(&str, &str)> {
     Some((package, interface.split_once('@').map_or(interface, |(interface, _)| interface)))
 }
 
-/// The type `plan` of `windlass:plan/types`, where the component knows it. A component tells types
-/// apart by structure, not by name, so a record with the very same fields counts too.
-fn plan_type(engine: &Engine, component: &Component) -> Option<Type> {
+/// A type of `windlass:plan/types`, where the component knows it. A component tells types apart by
+/// structure, not by name, so a record with the very same fields counts too.
+fn type_of_plans(engine: &Engine, component: &Component, name: &str) -> Option<Type> {
     let ty = component.component_type();
     let is_types = |name: &str| name.starts_with("windlass:plan/types@") || name == "windlass:plan/types";
     let instance = ty.imports(engine).chain(ty.exports(engine)).find_map(|(name, item)| match item.ty {
         ComponentItem::ComponentInstance(instance) if is_types(name) => Some(instance),
         _ => None,
     })?;
-    match instance.get_export(engine, "plan")?.ty {
-        ComponentItem::Type(plan) => Some(plan),
+    match instance.get_export(engine, name)?.ty {
+        ComponentItem::Type(ty) => Some(ty),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The runtime: one engine, the threads guests run on, and what all plugins share.
 
 use crate::{
-    call::{self, Call, Report},
+    call::{self, Call, Place, Report},
     canary::{self, CanaryError},
     engine::{self, MAX_INSTANCES, Ticker},
     host::{self, State},
@@ -161,7 +161,17 @@ impl Runtime {
     ///
     /// At most [`MAX_INSTANCES`] run at a time; what is more waits its turn.
     pub async fn call(&self, plugin: &Arc<Plugin>, call: Call) -> Report {
-        let admitted = match call::admit(plugin, call) {
+        self.run(plugin, call, Place::Node).await
+    }
+
+    /// Call a planned operation, for a master: as [`Runtime::call`], with nothing granted. Its arguments have
+    /// the fleet among them where it takes one.
+    pub async fn plan(&self, plugin: &Arc<Plugin>, call: Call) -> Report {
+        self.run(plugin, call, Place::Master).await
+    }
+
+    async fn run(&self, plugin: &Arc<Plugin>, call: Call, place: Place) -> Report {
+        let admitted = match call::admit(plugin, call, place) {
             Ok(admitted) => admitted,
             Err(report) => return *report,
         };

@@ -145,6 +145,10 @@ pub struct Operation {
     pub planned: bool,
 }
 
+/// The parameter of a planned operation that the master fills in, and its type in `windlass:plan/types`. It
+/// is not part of the operation's signature.
+pub const FLEET: &str = "fleet";
+
 /// WIT's kebab-case as JSON's snake_case.
 pub fn json_name(kebab: &str) -> String {
     kebab.replace('-', "_")

@@ -1,6 +1,6 @@
 //! What can be done with a bundle in the store: found, compared, given back as a file, deleted.
 
-use super::{Bundles, BundlesError, Change, Draft, Inner, Model, Stored};
+use super::{Bundles, BundlesError, Change, Draft, Inner, Model, Stored, blobs::BlobError};
 use crate::{
     catalog::Source,
     store::{self, StoreError},
@@ -75,22 +75,41 @@ impl Bundles {
     /// If there is none, or a part of it is lost or damaged.
     pub async fn package(&self, reference: &str) -> Result<(String, Vec<u8>), BundlesError> {
         let stored = find(&self.inner.model(), reference)?;
-        let part = async |part| {
-            let digest = stored.image.layer(part).digest;
-            Ok::<_, BundlesError>((digest, self.inner.blobs.read(digest).await?.to_vec()))
-        };
-        let (_turn, damaged) =
-            (self.inner.checks.acquire().await, super::blobs::BlobError::Damaged(stored.digest));
-        let (_, manifest) = part(Part::Manifest).await?;
-        let (_, component) = part(Part::Component).await?;
-        let (_, wit) = part(Part::Wit).await?;
+        let digest = stored.digest;
         let name = format!("{}-{}.tar", stored.plugin, stored.version);
+        let bundle = self.parts(&stored).await?;
         let made = tokio::task::spawn_blocking(move || {
-            let bundle = Bundle::from_image(&stored.image, manifest, component, wit).ok()?;
             Some(Package::new(bundle, stored.signatures.clone()).ok()?.to_bytes())
         });
-        let bytes = made.await.ok().flatten().ok_or(damaged)?;
-        Ok((name, bytes))
+        Ok((name, made.await.ok().flatten().ok_or(BlobError::Damaged(digest))?))
+    }
+
+    /// A bundle with all of its parts; none if it is not in the store.
+    ///
+    /// # Errors
+    /// If a part of it is lost or damaged.
+    pub async fn whole(&self, digest: Digest) -> Result<Option<Bundle>, BundlesError> {
+        let stored = self.inner.model().bundles.get(&digest).cloned();
+        match stored {
+            Some(stored) => self.parts(&stored).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn parts(&self, stored: &Arc<Stored>) -> Result<Bundle, BundlesError> {
+        let part = async |part| {
+            let digest = stored.image.layer(part).digest;
+            Ok::<_, BundlesError>(self.inner.blobs.read(digest).await?.to_vec())
+        };
+        let _turn = self.inner.checks.acquire().await;
+        let manifest = part(Part::Manifest).await?;
+        let component = part(Part::Component).await?;
+        let wit = part(Part::Wit).await?;
+        let image = stored.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            Bundle::from_image(&image.image, manifest, component, wit).ok()
+        });
+        Ok(made.await.ok().flatten().ok_or(BlobError::Damaged(stored.digest))?)
     }
 
     /// How two bundles differ.

@@ -3,7 +3,7 @@ use tempfile::TempDir;
 
 const MANIFEST: &str = "name = \"NAME\"\nversion = \"0.1.0\"\n";
 
-/// A repository with two plugins in a workspace and one beside, and the WIT of a host.
+/// A repository with two plugins in a workspace and one beside.
 fn repository() -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
@@ -97,20 +97,6 @@ fn a_change_of_any_input_makes_a_bundle_stale() {
 
     fs::remove_file(source.bundle_dir(root).join("wit.wasm")).unwrap();
     assert!(source.is_stale(root, &digest()), "a part is gone");
-}
-
-#[test]
-fn the_wit_of_the_host_is_laid_beside() {
-    let root = repository();
-    let work = root.path().join("target/plugins");
-    let source = &sources(root.path()).unwrap()[0];
-    // A file of an earlier run must not stay.
-    create_dir(&work.join("wit/a")).unwrap();
-    fs::write(work.join("wit/a/old.wit"), "").unwrap();
-    let staged = source.stage_wit(root.path(), &work).unwrap();
-    assert!(staged.join("world.wit").is_file());
-    assert!(staged.join("deps/host/world.wit").is_file());
-    assert!(!staged.join("old.wit").exists());
 }
 
 #[test]

@@ -163,23 +163,26 @@ fn the_host_interface_is_found() {
                   world w { include windlass:host/imports@0.1.0; export noun; }";
     let without = encode_wit(dir(&[("b.wit", plugin)]).path()).expect("encoded");
     let mut files = vec![("b.wit".to_owned(), plugin)];
-    files.extend(HOST.iter().map(|(name, text)| (format!("deps/{name}"), *text)));
+    let (_, host) = PROVIDED[0];
+    files.extend(host.iter().map(|(name, text)| (format!("deps/host/{name}"), *text)));
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
     let with = encode_wit(dir(&files).path()).expect("encoded");
     let name = "b".parse().expect("a name");
     assert_eq!(operations(&name, &without), operations(&name, &with));
 }
 
-/// A file added to the host interface must be added to [`HOST`] too.
+/// A file added to a package of Windlass must be added to [`PROVIDED`] too.
 #[test]
-fn the_host_interface_is_complete() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/host");
-    let mut files: Vec<String> = std::fs::read_dir(dir)
-        .expect("readable")
-        .map(|entry| format!("host/{}", entry.expect("readable").file_name().to_string_lossy()))
-        .collect();
-    let mut known: Vec<&str> = HOST.iter().map(|(name, _)| *name).collect();
-    files.sort();
-    known.sort_unstable();
-    assert_eq!(files, known);
+fn what_is_provided_is_complete() {
+    for (package, texts) in PROVIDED {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit").join(package);
+        let mut files: Vec<String> = std::fs::read_dir(dir)
+            .expect("readable")
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .collect();
+        let mut known: Vec<&str> = texts.iter().map(|(name, _)| *name).collect();
+        files.sort();
+        known.sort_unstable();
+        assert_eq!(files, known);
+    }
 }

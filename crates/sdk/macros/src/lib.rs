@@ -1,5 +1,5 @@
 //! The macros of `windlass-sdk`, which documents them. They join the WIT of a plugin with that of
-//! the host, which they carry, and let wit-bindgen make Rust of it.
+//! Windlass, which they carry, and let wit-bindgen make Rust of it.
 
 use heck::ToSnakeCase as _;
 use proc_macro::{TokenStream, TokenTree};
@@ -13,18 +13,28 @@ use wit_bindgen_core::{
 };
 use wit_bindgen_rust::{Opts, WithOption, to_rust_ident};
 
-/// The host interface as this version has it.
-const HOST: [(&str, &str); 9] = [
-    ("host/world.wit", include_str!("../wit/world.wit")),
-    ("host/commands.wit", include_str!("../wit/commands.wit")),
-    ("host/files.wit", include_str!("../wit/files.wit")),
-    ("host/job.wit", include_str!("../wit/job.wit")),
-    ("host/log.wit", include_str!("../wit/log.wit")),
-    ("host/output.wit", include_str!("../wit/output.wit")),
-    ("host/probes.wit", include_str!("../wit/probes.wit")),
-    ("host/secrets.wit", include_str!("../wit/secrets.wit")),
-    ("host/state.wit", include_str!("../wit/state.wit")),
+/// The packages of Windlass as this version has them.
+const PROVIDED: [(&str, &[(&str, &str)]); 2] = [
+    (
+        "host",
+        &[
+            ("world.wit", include_str!("../wit/host/world.wit")),
+            ("commands.wit", include_str!("../wit/host/commands.wit")),
+            ("files.wit", include_str!("../wit/host/files.wit")),
+            ("job.wit", include_str!("../wit/host/job.wit")),
+            ("log.wit", include_str!("../wit/host/log.wit")),
+            ("output.wit", include_str!("../wit/host/output.wit")),
+            ("probes.wit", include_str!("../wit/host/probes.wit")),
+            ("secrets.wit", include_str!("../wit/host/secrets.wit")),
+            ("state.wit", include_str!("../wit/host/state.wit")),
+        ],
+    ),
+    ("plan", &[("types.wit", include_str!("../wit/plan/types.wit"))]),
 ];
+
+/// All that the SDK has bindings of.
+const SDK_WORLD: &str = "package windlass:sdk;
+    world all { include windlass:host/imports@0.1.0; import windlass:plan/types@0.1.0; }";
 
 /// Where the SDK keeps the bindings of the host, and the crate they are made with.
 const SDK: &str = "::windlass_sdk::__bindings";
@@ -64,8 +74,11 @@ fn folder(input: TokenStream) -> anyhow::Result<PathBuf> {
 
 fn host_source() -> anyhow::Result<String> {
     let mut resolve = Resolve::default();
-    let package = push_host(&mut resolve)?;
-    let world = resolve.select_world(&[package], Some("imports"))?;
+    for (package, texts) in PROVIDED {
+        push(&mut resolve, package, texts)?;
+    }
+    let package = push(&mut resolve, "sdk", &[("world.wit", SDK_WORLD)])?;
+    let world = resolve.select_world(&[package], Some("all"))?;
     generate(&mut resolve, world, options())
 }
 
@@ -73,8 +86,8 @@ fn plugin_source(folder: &Path) -> anyhow::Result<String> {
     // A file would do for the parser, and a mistyped path would be told as a syntax error.
     anyhow::ensure!(folder.is_dir(), "there is no folder {}", folder.display());
     let mut resolve = Resolve::default();
-    if !brings_host(&folder.join("deps")) {
-        push_host(&mut resolve)?;
+    for (package, texts) in PROVIDED.iter().filter(|(package, _)| !brings(&folder.join("deps"), package)) {
+        push(&mut resolve, package, texts)?;
     }
     let (package, sources) = resolve
         .push_dir(folder)
@@ -84,7 +97,7 @@ fn plugin_source(folder: &Path) -> anyhow::Result<String> {
     let mut options = options();
     options.runtime_path = Some(format!("{SDK}::wit_bindgen::rt"));
     options.generate_all = true;
-    options.with = host_interfaces(&resolve);
+    options.with = provided_interfaces(&resolve);
     let api = api(&resolve, world, package);
     let bindings = generate(&mut resolve, world, options)?;
 
@@ -136,17 +149,18 @@ fn only_world(resolve: &Resolve, package: PackageId) -> anyhow::Result<WorldId> 
     }
 }
 
-/// The interfaces of the host are those of the SDK, so that its functions and the plugin speak of
+/// The interfaces of Windlass are those of the SDK, so that its functions and the plugin speak of
 /// the same types.
-fn host_interfaces(resolve: &Resolve) -> Vec<(String, WithOption)> {
-    let hosts = resolve.interfaces.iter().filter_map(|(id, interface)| {
+fn provided_interfaces(resolve: &Resolve) -> Vec<(String, WithOption)> {
+    let provided = resolve.interfaces.iter().filter_map(|(id, interface)| {
         let name = &resolve.packages[interface.package?].name;
         let full = resolve.id_of(id)?;
         let module = to_rust_ident(&interface.name.as_ref()?.to_snake_case());
-        (name.namespace == "windlass" && name.name == "host")
-            .then(|| (full, WithOption::Path(format!("{SDK}::windlass::host::{module}"))))
+        let ours = name.namespace == "windlass" && PROVIDED.iter().any(|(package, _)| *package == name.name);
+        let path = || format!("{SDK}::windlass::{}::{module}", name.name);
+        ours.then(|| (full, WithOption::Path(path())))
     });
-    hosts.collect()
+    provided.collect()
 }
 
 /// A module that names the exported interfaces of the plugin's own package, however long the way to
@@ -178,18 +192,18 @@ fn api(resolve: &Resolve, world: WorldId, package: PackageId) -> String {
     )
 }
 
-fn push_host(resolve: &mut Resolve) -> anyhow::Result<PackageId> {
+fn push(resolve: &mut Resolve, package: &str, texts: &[(&str, &str)]) -> anyhow::Result<PackageId> {
     let mut sources = SourceMap::default();
-    for (path, text) in HOST {
-        sources.push_str(path, text);
+    for (file, text) in texts {
+        sources.push_str(&format!("{package}/{file}"), *text);
     }
-    let group = sources.parse().map_err(|(_, error)| anyhow::anyhow!("the WIT of the host: {error}"))?;
+    let group = sources.parse().map_err(|(_, error)| anyhow::anyhow!("the WIT of {package}: {error}"))?;
     Ok(resolve.push_group(group)?)
 }
 
-/// Whether one of the dependencies is the host interface, as with plugins made before the SDK. One
-/// that can not be read is left for the real reading to complain about.
-fn brings_host(deps: &Path) -> bool {
+/// Whether one of the dependencies is this package, as with plugins made before the SDK. One that can
+/// not be read is left for the real reading to complain about.
+fn brings(deps: &Path, package: &str) -> bool {
     let packages = std::fs::read_dir(deps).into_iter().flatten().flatten().filter_map(|entry| {
         let path = entry.path();
         if path.is_dir() {
@@ -198,7 +212,7 @@ fn brings_host(deps: &Path) -> bool {
         let text = std::fs::read_to_string(&path).ok()?;
         UnresolvedPackageGroup::parse(&path, &text).ok()
     });
-    packages.map(|group| group.main.name).any(|name| name.namespace == "windlass" && name.name == "host")
+    packages.map(|group| group.main.name).any(|name| name.namespace == "windlass" && name.name == package)
 }
 
 #[cfg(test)]

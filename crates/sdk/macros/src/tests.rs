@@ -35,7 +35,8 @@ fn the_host_is_that_of_the_sdk_and_the_exports_have_short_names() {
 #[test]
 fn an_own_copy_of_the_host_is_used() {
     let mut files = vec![("world.wit".to_owned(), DISK)];
-    files.extend(HOST.map(|(path, text)| (format!("deps/{path}"), text)));
+    let (_, host) = PROVIDED[0];
+    files.extend(host.iter().map(|(file, text)| (format!("deps/host/{file}"), *text)));
     let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
     assert!(source(&files).unwrap().contains("disk_list"));
 }
