@@ -45,6 +45,7 @@
 //! | [`state`] | what the plugin keeps on this node from call to call |
 //! | [`job`] | who called, the plugin's configuration, progress, cancellation, dry run |
 //! | [`output`] | what is printed for whoever watches, of any length |
+//! | [`plan`] | operations that make plans of many steps on many nodes, on the master |
 //! | [`log`] | lines for the log of the host and the trace of the job |
 //!
 //! All of it fails with one [`Error`], which keeps apart what an operator must tell apart: denied,
@@ -70,6 +71,7 @@ mod host;
 pub mod job;
 pub mod log;
 pub mod output;
+pub mod plan;
 pub mod probes;
 pub mod state;
 

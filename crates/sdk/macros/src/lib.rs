@@ -79,7 +79,7 @@ fn host_source() -> anyhow::Result<String> {
     }
     let package = push(&mut resolve, "sdk", &[("world.wit", SDK_WORLD)])?;
     let world = resolve.select_world(&[package], Some("all"))?;
-    generate(&mut resolve, world, options())
+    generate(&mut resolve, world, Opts { generate_all: true, generate_unused_types: true, ..options() })
 }
 
 fn plugin_source(folder: &Path) -> anyhow::Result<String> {
@@ -97,7 +97,7 @@ fn plugin_source(folder: &Path) -> anyhow::Result<String> {
     let mut options = options();
     options.runtime_path = Some(format!("{SDK}::wit_bindgen::rt"));
     options.generate_all = true;
-    options.with = provided_interfaces(&resolve);
+    options.with = provided_interfaces(&resolve, world);
     let api = api(&resolve, world, package);
     let bindings = generate(&mut resolve, world, options)?;
 
@@ -151,8 +151,11 @@ fn only_world(resolve: &Resolve, package: PackageId) -> anyhow::Result<WorldId> 
 
 /// The interfaces of Windlass are those of the SDK, so that its functions and the plugin speak of
 /// the same types.
-fn provided_interfaces(resolve: &Resolve) -> Vec<(String, WithOption)> {
-    let provided = resolve.interfaces.iter().filter_map(|(id, interface)| {
+fn provided_interfaces(resolve: &Resolve, world: WorldId) -> Vec<(String, WithOption)> {
+    let imports = resolve.worlds[world].imports.keys();
+    let provided = imports.filter_map(|key| {
+        let WorldKey::Interface(id) = *key else { return None };
+        let interface = &resolve.interfaces[id];
         let name = &resolve.packages[interface.package?].name;
         let full = resolve.id_of(id)?;
         let module = to_rust_ident(&interface.name.as_ref()?.to_snake_case());

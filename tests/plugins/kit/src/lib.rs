@@ -2,9 +2,13 @@
 
 windlass_sdk::plugin!();
 
-use api::{command, command::Error, node, vault};
+use api::{command, command::Error, grid, node, vault};
 use std::time::Duration;
-use windlass_sdk::{Command, ExitStatus, Secret, Stream, files, job, log, output, probes, state};
+use windlass_sdk::{
+    Command, ExitStatus, Secret, Stream, files, job, log, output,
+    plan::{Action, Fleet, Plan, Step},
+    probes, state,
+};
 
 impl command::Guest for Plugin {
     fn run(program: String, args: Vec<String>, stdin: Option<String>) -> Result<String, Error> {
@@ -151,6 +155,48 @@ impl node::Guest for Plugin {
         assert!(job::time_left() > Duration::ZERO && job::time_left() <= Duration::from_secs(60));
         job::progress("half of it", 50);
         Ok((context.node_name, context.operation, job::is_dry_run(), settings.answer))
+    }
+}
+
+impl grid::Guest for Plugin {
+    fn count(fleet: Fleet, key: String) -> Result<Plan, String> {
+        let mut plan = Plan::new(format!("count {key} on all nodes"));
+        for node in &fleet.nodes {
+            if !node.online || node.flag("maintenance") {
+                plan.note(format!("{} is left out: it is offline or in maintenance", node.name));
+                continue;
+            }
+            let system: String = node.fact("os").unwrap_or_default();
+            let args = serde_json::json!({ "key": format!("{key}.{}", fleet.run) });
+            let before = plan.steps.last().map(|step: &Step| step.id.clone());
+            plan.steps.push(
+                Step::new(
+                    &node.name,
+                    format!("count on {}", node.name),
+                    Action::new(&node.name, "kit.node.count", &args),
+                )
+                .after(before)
+                .reason(format!("in zone {}, running {system}", node.label("zone").unwrap_or("none"))),
+            );
+        }
+        if plan.steps.is_empty() { Err("there is no node to count on".into()) } else { Ok(plan) }
+    }
+
+    fn reach(what: String) -> Result<Plan, String> {
+        let told = match what.as_str() {
+            "command" => Command::new("seq").arg("1").run().map(drop),
+            "file" => files::read_text("/tmp/windlass-torture/x").map(drop),
+            "probe" => probes::system().map(drop),
+            _ => state::get_json::<u64>("key").map(drop),
+        };
+        Err(told.map_or_else(|error| error.to_string(), |()| "it was done".into()))
+    }
+
+    fn raw(node: String, args: String) -> Result<Plan, String> {
+        let mut plan = Plan::new("raw");
+        let act = Action { node, operation: "kit.node.count".into(), args };
+        plan.steps.push(Step::new("step", "step", act));
+        Ok(plan)
     }
 }
 
