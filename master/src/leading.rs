@@ -17,6 +17,7 @@ use crate::{
     fleet::Fleet,
     front::Services,
     jobs::Jobs,
+    plans::{self, Plans},
     rules::Rules,
     run::RunError,
     schedules::Schedules,
@@ -78,6 +79,14 @@ impl Leading {
         let events = EventLog::new(store.clone(), config.retention.clone(), shutdown.clone());
         let schedules = Schedules::open(store.clone(), jobs.clone()).await?;
         let rules = Rules::open(store.clone(), events.clone(), jobs.clone()).await?;
+        let plans = Plans::open(
+            plans::Options::default(),
+            config.retention.clone(),
+            store.clone(),
+            jobs.clone(),
+            shutdown.clone(),
+        )
+        .await?;
         let status = Statuses::open(store.clone(), fleet.clone()).await?;
         let tasks = TaskTracker::new();
         let sessions = Sessions {
@@ -102,6 +111,7 @@ impl Leading {
             events: events.clone(),
             schedules: schedules.clone(),
             rules: rules.clone(),
+            plans: plans.clone(),
             status: status.clone(),
             vault,
         };
@@ -121,6 +131,7 @@ impl Leading {
             tokio::spawn(events.tend()),
             tokio::spawn(schedules.drive(shutdown.clone())),
             tokio::spawn(rules.drive(shutdown.clone())),
+            tokio::spawn(plans.tend()),
             tokio::spawn(status.tend(shutdown.clone())),
         ];
         guard.disarm();

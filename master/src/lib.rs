@@ -7,6 +7,7 @@
 //! * [`bundles`]: plugins as they ship, kept and given to nodes. [`deployments`]: to many nodes, in steps.
 //! * [`targets`], [`jobs`]: from an operation and a target to one outcome per node.
 //! * [`planner`]: from a planned operation to a plan.
+//! * [`plans`]: steps on several nodes that are done or undone as a whole.
 //! * [`rules`]: what is done when something happens.
 //! * [`schedules`]: operations that run by the clock.
 //! * [`secrets`]: passwords and keys that operations are given by name.
@@ -31,6 +32,7 @@ pub mod fleet;
 pub mod jobs;
 pub mod metrics;
 pub mod planner;
+pub mod plans;
 pub mod recovery;
 pub mod rules;
 pub mod schedules;

@@ -27,7 +27,7 @@
 //! | `GET /openapi.json` | the OpenAPI description |
 //!
 //! Bundles and deployments: see [`bundles`]. What happened on the grid: see [`events`]. Operations by
-//! the clock: see [`schedules`]. Users and roles: see [`access`]. What watches found: see [`status`].
+//! the clock: see [`schedules`]. Plans and their runs: see [`plans`]. Users and roles: see [`access`]. What watches found: see [`status`].
 //! Passwords and keys for operations: see [`secrets`].
 //!
 //! Beside `/api/v1`: `/healthz`, `/readyz` (no token) and `/metrics` (role viewer).
@@ -36,6 +36,7 @@
 pub mod access;
 pub mod bundles;
 pub mod events;
+pub mod plans;
 pub mod rules;
 pub mod schedules;
 pub mod secrets;

@@ -16,8 +16,12 @@ pub const MAX_STEPS: usize = 10_000;
 pub const MAX_EDGES: usize = 100_000;
 /// Notes at most.
 pub const MAX_NOTES: usize = 1000;
-/// Bytes of a title, of the question of an approval, and of an expression at most.
+/// Bytes of a title and of the question of an approval at most.
 pub const MAX_TITLE: usize = 500;
+/// Bytes of an expression at most.
+pub const MAX_EXPECT: usize = 1024;
+/// Steps under way at once at most, and unless told.
+pub const MAX_AT_ONCE: u32 = 100;
 /// Bytes of a note or a reason at most.
 pub const MAX_TEXT: usize = 4000;
 /// Retries of a step at most.
@@ -38,7 +42,7 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// At least one. Those that do not come after each other may run at once.
     pub steps: Vec<Step>,
-    /// Steps under way at once; as many as can be unless told.
+    /// Steps under way at once; 100 unless told, and at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u32>,
     /// What happens when a step fails.
@@ -160,8 +164,8 @@ impl Plan {
             line(note, MAX_TEXT)
                 .or_else(|problem| plan(&format!("/notes/{index}"), format!("a note: {problem}")))?;
         }
-        if self.at_once == Some(0) {
-            return plan("/at_once", "`at_once` is 0: no step would ever begin".into());
+        if self.at_once.is_some_and(|most| most == 0 || most > MAX_AT_ONCE) {
+            return plan("/at_once", format!("`at_once` is from 1 to {MAX_AT_ONCE}"));
         }
         match self.steps.len() {
             0 => return plan("/steps", "a plan needs a step".into()),
@@ -250,9 +254,9 @@ impl Step {
                 .or_else(|problem| fail("approval", format!("`approval`: {problem}")))?;
         }
         if let Some(expect) = self.verify.as_ref().and_then(|verify| verify.expect.as_ref())
-            && (expect.is_empty() || expect.len() > MAX_TEXT)
+            && (expect.is_empty() || expect.len() > MAX_EXPECT)
         {
-            return fail("verify/expect", format!("`expect` has to have from 1 to {MAX_TEXT} bytes"));
+            return fail("verify/expect", format!("`expect` has to have from 1 to {MAX_EXPECT} bytes"));
         }
         if self.retries > MAX_RETRIES {
             return fail("retries", format!("{} retries are more than {MAX_RETRIES}", self.retries));

@@ -67,7 +67,7 @@ pub async fn new_token(
 /// Names that the audit log has for who is neither a user nor a token.
 pub(crate) fn stands_for_others(name: &str) -> bool {
     let kind = |kind: &str| name.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':'));
-    ["system", "unknown"].contains(&name) || ["schedule", "rule", "local"].into_iter().any(kind)
+    ["system", "unknown"].contains(&name) || ["schedule", "rule", "run", "local"].into_iter().any(kind)
 }
 
 /// Forget a token. It is good for nothing from then on.

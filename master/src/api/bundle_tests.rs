@@ -37,6 +37,15 @@ impl Api {
             bundles: rig.bundles.clone(),
             rules: Rules::open(rig.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
             events,
+            plans: crate::plans::Plans::open(
+                Default::default(),
+                Default::default(),
+                rig.store.clone(),
+                grid.jobs.clone(),
+                rig.shutdown.clone(),
+            )
+            .await
+            .unwrap(),
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
             status: rig.status.clone(),
             vault: grid.vault.clone(),

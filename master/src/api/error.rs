@@ -99,6 +99,24 @@ codes! {
     BadSchedule = "bad_schedule", BAD_REQUEST;
     /// As many jobs of the schedule run as may.
     ScheduleRunning = "schedule_running", CONFLICT;
+    UnknownPlan = "unknown_plan", NOT_FOUND;
+    /// A plan that can't be right; `pointer` says where.
+    BadPlan = "bad_plan", BAD_REQUEST;
+    /// A plan is applied once at most.
+    PlanApplied = "plan_applied", CONFLICT;
+    /// A plan is good for a day.
+    PlanExpired = "plan_expired", CONFLICT;
+    /// What the plan rests on is not so any more.
+    FleetMoved = "fleet_moved", CONFLICT;
+    /// Another run needs the same for itself.
+    PlanLocked = "plan_locked", CONFLICT;
+    TooManyRuns = "too_many_runs", TOO_MANY_REQUESTS;
+    UnknownRun = "unknown_run", NOT_FOUND;
+    UnknownStep = "unknown_step", NOT_FOUND;
+    /// Nothing can be done to a run that is over.
+    RunOver = "run_over", CONFLICT;
+    /// The step does not stand so that this could be done.
+    WrongStepState = "wrong_step_state", CONFLICT;
     UnknownBundle = "unknown_bundle", NOT_FOUND;
     UnknownPlugin = "unknown_plugin", NOT_FOUND;
     UnknownDeployment = "unknown_deployment", NOT_FOUND;

@@ -36,7 +36,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 fn bad_body(error: &BytesRejection) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Error::new(Code::BodyTooLarge, format!("the body is larger than {MAX_BODY} bytes"))
+        Error::new(Code::BodyTooLarge, "the body is larger than this route takes")
     } else {
         Error::new(Code::BadRequest, error.body_text())
     }

@@ -1,7 +1,7 @@
 //! The operator API.
 //!
 //! * [`auth`]: the one place that decides whether a request goes on.
-//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `secrets`, `status`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
+//! * `nodes`, `jobs`, `bundles`, `plugins`, `deployments`, `events`, `schedules`, `plans`, `secrets`, `status`, `access`, `users`, `roles`, `health`: the routes. What they say is fixed in `windlass_types::api`.
 //! * [`error`]: stable codes, listed in `docs/errors.md`.
 //! * `server`: TLS, HTTP/1.1 and HTTP/2, limits.
 
@@ -19,6 +19,7 @@ mod extract;
 mod health;
 mod jobs;
 mod nodes;
+mod plans;
 mod plugins;
 #[cfg(test)]
 mod role_tests;
@@ -41,7 +42,7 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    rules::Rules, schedules::Schedules, secrets::Vault, status::Statuses, store::Store,
+    plans::Plans, rules::Rules, schedules::Schedules, secrets::Vault, status::Statuses, store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -75,6 +76,7 @@ pub struct Context {
     pub events: EventLog,
     pub schedules: Schedules,
     pub rules: Rules,
+    pub plans: Plans,
     pub status: Statuses,
     pub vault: Vault,
 }
@@ -173,6 +175,24 @@ fn documented() -> (Router<Arc<Shared>>, OpenApi) {
         .routes(routes!(rules::firings))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::show, secrets::set, secrets::delete))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(plans::list, plans::create))
+                .routes(routes!(plans::check))
+                .layer(DefaultBodyLimit::max(plans::MAX_PLAN)),
+        )
+        .routes(routes!(plans::show))
+        .routes(routes!(plans::apply))
+        .routes(routes!(plans::runs))
+        .routes(routes!(plans::run))
+        .routes(routes!(plans::events))
+        .routes(routes!(plans::pause))
+        .routes(routes!(plans::resume))
+        .routes(routes!(plans::cancel))
+        .routes(routes!(plans::abandon))
+        .routes(routes!(plans::approve))
+        .routes(routes!(plans::retry))
+        .routes(routes!(plans::skip))
         .routes(routes!(access::tokens, access::new_token))
         .routes(routes!(access::delete_token))
         .routes(routes!(users::list, users::create))

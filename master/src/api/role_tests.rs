@@ -96,6 +96,21 @@ const LEAST: &[(&str, &str, Option<Level>)] = {
         ("GET", "/api/v1/secrets/{name}", Some(Admin)),
         ("PUT", "/api/v1/secrets/{name}", Some(Admin)),
         ("DELETE", "/api/v1/secrets/{name}", Some(Admin)),
+        ("GET", "/api/v1/plans", Some(Viewer)),
+        ("POST", "/api/v1/plans", Some(Operator)),
+        ("POST", "/api/v1/plans/check", Some(Operator)),
+        ("GET", "/api/v1/plans/{id}", Some(Viewer)),
+        ("POST", "/api/v1/plans/{id}/apply", Some(Operator)),
+        ("GET", "/api/v1/runs", Some(Viewer)),
+        ("GET", "/api/v1/runs/{id}", Some(Viewer)),
+        ("GET", "/api/v1/runs/{id}/events", Some(Viewer)),
+        ("POST", "/api/v1/runs/{id}/pause", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/resume", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/cancel", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/abandon", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/steps/{step}/approve", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/steps/{step}/retry", Some(Operator)),
+        ("POST", "/api/v1/runs/{id}/steps/{step}/skip", Some(Operator)),
     ]
 };
 

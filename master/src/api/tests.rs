@@ -97,6 +97,15 @@ async fn context(rig: &Rig, grid: &Grid) -> Context {
         bundles: rig.bundles.clone(),
         rules: Rules::open(grid.store.clone(), events.clone(), grid.jobs.clone()).await.unwrap(),
         events,
+        plans: crate::plans::Plans::open(
+            Default::default(),
+            Default::default(),
+            grid.store.clone(),
+            grid.jobs.clone(),
+            rig.shutdown.clone(),
+        )
+        .await
+        .unwrap(),
         schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
         status: Statuses::open(grid.store.clone(), rig.fleet.clone()).await.unwrap(),
         vault: grid.vault.clone(),

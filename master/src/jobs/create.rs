@@ -288,7 +288,7 @@ impl Engine {
 }
 
 /// A lock with the values of the parameters that it names; they have been checked to be there.
-fn rendered(lock: &str, args: &Value) -> String {
+pub(super) fn rendered(lock: &str, args: &Value) -> String {
     let mut rendered = String::with_capacity(lock.len());
     let mut rest = lock;
     while let Some((before, (param, after))) =

@@ -59,7 +59,8 @@ impl NodeEvents for Jobs {
             tracing::info!(%node, %request, "a node still has a request that is settled: cancelling it");
             live.cancel_stray(node, *request);
         }
-        live.locks.astray(node, astray);
+        live.locks.astray(node, astray.clone());
+        live.unsettled.connected(node, astray);
         // What runs there has its locks, before anybody else asks for them.
         let mut requests = live.requests_of(node);
         requests.sort_by_key(|request| journal(request) == Journal::Nothing);
@@ -68,6 +69,9 @@ impl NodeEvents for Jobs {
                 let journal = journal(&request);
                 if journal != Journal::Nothing {
                     live.hold(place);
+                } else if let Some(part) = live.part_mut(place) {
+                    // Its outcome may be on the way into the store as one that may still run: it does not.
+                    part.astray = false;
                 }
                 live.step(place, Input::Connected(journal));
             }
@@ -111,8 +115,11 @@ impl NodeEvents for Jobs {
                 // Settled before, by this result or without it. An outcome never changes.
                 tracing::info!(%node, %request, outcome = %result.outcome.kind(), "a result came late or twice");
                 self.engine.metrics.late_result();
-                if live.find(request).is_none() && live.locks.found(node, request) {
-                    live.unlock(node);
+                if live.find(request).is_none() {
+                    if live.locks.found(node, request) {
+                        live.unlock(node);
+                    }
+                    live.unsettled.told(node, request);
                 }
                 return Ok(());
             };
@@ -158,6 +165,7 @@ impl NodeEvents for Jobs {
         if live.locks.found(node, request) {
             live.unlock(node);
         }
+        live.unsettled.told(node, request);
         stored
     }
 

@@ -9,6 +9,7 @@ use super::{
     locks::{Holder, Locks},
     part::{Circumstances, Command, Input, Journal, Stage, Verdict, next},
     roll::Roll,
+    runs::Unsettled,
     settle::Settle,
 };
 use crate::{
@@ -318,6 +319,7 @@ pub(super) struct Live {
     /// Wakes who gives out the turns.
     pub turn: Arc<Notify>,
     pub locks: Locks,
+    pub unsettled: Unsettled,
     /// Shortest pauses before a node is asked again.
     pub pauses: Pauses,
     vault: Vault,
@@ -342,6 +344,7 @@ impl Live {
             rolling: BTreeSet::new(),
             turn: Arc::default(),
             locks: Locks::default(),
+            unsettled: Unsettled::new(),
             pauses,
             vault,
         }
@@ -672,8 +675,11 @@ impl Live {
         } else if job.roll.is_some() {
             self.roll(id);
         }
+        let (node, request, astray) = locked;
+        if astray {
+            self.unsettled.stray(node, request);
+        }
         if takes_locks {
-            let (node, request, astray) = locked;
             self.locks.release(node, ((id, position), request));
             if astray {
                 self.locks.stray(node, request);

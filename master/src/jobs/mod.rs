@@ -9,6 +9,7 @@
 //! * `settle`: the way of outcomes into the store, many in one transaction.
 //! * `roll`: jobs that go over their nodes a few at a time.
 //! * `clock`: deadlines with one timer for all jobs, and forgetting old jobs.
+//! * `runs`: what the runs of plans ask.
 //! * [`events`]: what watchers see.
 //! * `output`: what operations write on their way.
 //!
@@ -27,6 +28,7 @@ mod locks;
 mod output;
 pub mod part;
 mod roll;
+mod runs;
 mod settle;
 mod watching;
 
@@ -42,6 +44,7 @@ mod tests_secrets;
 pub use create::Created;
 pub use error::JobError;
 pub use live::Nodes;
+pub(crate) use runs::locks;
 
 use crate::{
     access::Permit,

@@ -346,3 +346,19 @@ pub(crate) fn success() -> ResultRecord {
         plugin_digest: Some(Digest::of(b"bundle")),
     }
 }
+
+impl Jobs {
+    /// The job that an open request is of, with its arguments.
+    pub(crate) fn asked(&self, request: RequestId) -> Option<(JobId, Value)> {
+        let live = self.engine.live();
+        let (id, _) = live.find(request)?;
+        live.jobs.get(&id).map(|job| (id, job.made.args.clone()))
+    }
+}
+
+impl FakeFleet {
+    /// Tells of each message that is sent.
+    pub(crate) fn sending(&self) -> watch::Receiver<Vec<Sent>> {
+        self.sent.subscribe()
+    }
+}

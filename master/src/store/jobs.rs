@@ -521,19 +521,29 @@ pub async fn trace(store: &Store, id: JobId, node: &str) -> Result<Option<JobTra
 /// Nodes of jobs forgotten in one transaction, so that no write waits long for it; one job at least.
 const SWEEP: i64 = 5000;
 
+/// A run that has yet to learn how a job ended would make it a second time.
+macro_rules! unwanted {
+    () => {
+        " AND NOT EXISTS (SELECT 1 FROM run_jobs WHERE run_jobs.job_id = jobs.id) ORDER BY finished_ms"
+    };
+}
+
 /// Forget some of the finished jobs that ended before a time, and of the oldest beyond a number.
 /// Gives back how many; call again until it is none.
 pub async fn sweep(c: &mut Connection, before_ms: i64, keep: u64) -> Result<u64> {
     let keep = i64::try_from(keep).unwrap_or(i64::MAX);
     // The first query goes along the index; the second begins behind what is kept.
     let mut old =
-        sql::query("SELECT id, nodes FROM jobs WHERE finished_ms < $1 ORDER BY finished_ms LIMIT 50")
+        sql::query(concat!("SELECT id, nodes FROM jobs WHERE finished_ms < $1", unwanted!(), " LIMIT 50"))
             .bind(before_ms)
             .fetch_all(&mut *c)
             .await?;
     if old.is_empty() {
-        let sql = "SELECT id, nodes FROM jobs WHERE finished_ms IS NOT NULL \
-                   ORDER BY finished_ms DESC LIMIT 50 OFFSET $1";
+        let sql = concat!(
+            "SELECT id, nodes FROM jobs WHERE finished_ms IS NOT NULL",
+            unwanted!(),
+            " DESC LIMIT 50 OFFSET $1"
+        );
         old = sql::query(sql).bind(keep).fetch_all(&mut *c).await?;
     }
     let (mut swept, mut nodes) = (0, 0);
@@ -547,4 +557,17 @@ pub async fn sweep(c: &mut Connection, before_ms: i64, keep: u64) -> Result<u64>
         swept += 1;
     }
     Ok(swept)
+}
+
+/// Under which requests the nodes of a job were asked, by position.
+pub async fn requests(store: &Store, job: JobId) -> Result<Vec<(NodeId, RequestId)>> {
+    let rows = sql::query("SELECT node_id, request_id FROM job_nodes WHERE job_id = $1 ORDER BY position")
+        .bind(job.to_string())
+        .fetch_all(store.readers())
+        .await?;
+    let row = |row: &Row| {
+        let node = parse("node id", row.try_get("node_id")?)?;
+        Ok((node, parse("request id", row.try_get("request_id")?)?))
+    };
+    rows.iter().map(row).collect()
 }

@@ -12,6 +12,7 @@ pub mod lease;
 pub mod moving;
 pub mod nodes;
 pub mod outputs;
+pub(crate) mod plans;
 pub mod roles;
 pub(crate) mod rules;
 pub(crate) mod schedules;
