@@ -4,6 +4,7 @@
 pub mod access;
 mod events;
 mod nodes;
+pub mod plans;
 pub mod plugin;
 pub mod plugins;
 pub mod rules;
@@ -85,9 +86,9 @@ Exit codes:
   0    All succeeded
   1    The command itself failed: no connection, an error of the master, an unknown job
   2    The command line makes no sense: flags, arguments, name of the operation
-  3    The job or deployment ran, and not every node succeeded
+  3    The job or deployment ran, and not every node succeeded; or the run of a plan did not come to its end
   4    Denied: by the master, a registry, or every node that did not succeed; or waiting for approval
-  130  Left with Ctrl-C while the job or deployment goes on";
+  130  Left with Ctrl-C while the job, deployment or run goes on";
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
@@ -149,6 +150,13 @@ pub enum Command {
     /// Make, test, sign and ship a plugin.
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(Plugin),
+    /// Make plans: steps on several nodes that are done or undone as a whole.
+    #[command(subcommand, arg_required_else_help = true)]
+    Plan(plans::Plan),
+    Apply(plans::Apply),
+    /// Look at runs of plans, and take them in hand.
+    #[command(subcommand, arg_required_else_help = true)]
+    Runs(plans::Runs),
     Events(Events),
     /// Run operations by the clock.
     #[command(subcommand, arg_required_else_help = true)]

@@ -29,12 +29,12 @@ pub enum ClientError {
     #[error("cannot set up the connection")]
     Setup(#[source] reqwest::Error),
     /// The stream of events broke and did not come back.
-    #[error("lost the events of the job")]
+    #[error("lost the events")]
     EventsLost(#[source] Box<ClientError>),
 }
 
 /// Errors of the API that come from what was typed (`docs/errors.md`).
-const USAGE: [&str; 7] = [
+const USAGE: [&str; 8] = [
     "unknown_operation",
     "planned_operation",
     "bad_arguments",
@@ -42,6 +42,7 @@ const USAGE: [&str; 7] = [
     "bad_target",
     "bad_where",
     "bad_change",
+    "bad_plan",
 ];
 
 impl ClientError {

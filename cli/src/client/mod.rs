@@ -8,6 +8,7 @@ pub mod bundles;
 mod error;
 pub mod events;
 mod feed;
+mod plans;
 mod rules;
 mod schedules;
 mod secrets;

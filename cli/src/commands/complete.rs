@@ -68,6 +68,18 @@ pub fn jobs(current: &OsStr) -> Vec<CompletionCandidate> {
     )
 }
 
+/// Ids of recent plans.
+pub fn plans(current: &OsStr) -> Vec<CompletionCandidate> {
+    let all = ask(async |client| client.plans(50).await);
+    candidates(current, all.map(|all| all.into_iter().map(|plan| (plan.id.to_string(), plan.title))))
+}
+
+/// Ids of recent runs.
+pub fn runs(current: &OsStr) -> Vec<CompletionCandidate> {
+    let all = ask(async |client| client.runs(50).await);
+    candidates(current, all.map(|all| all.into_iter().map(|run| (run.id.to_string(), run.title))))
+}
+
 /// Names of plugins.
 pub fn plugins(current: &OsStr) -> Vec<CompletionCandidate> {
     let all = ask(async |client| client.plugins().await);

@@ -10,6 +10,7 @@ mod login;
 mod nodes;
 mod ops;
 mod output;
+mod plans;
 mod plugins;
 mod reference;
 mod roles;
@@ -88,6 +89,9 @@ async fn talk(context: &Context, command: Command) -> Result<Exit> {
         Command::Jobs(jobs) => Box::pin(jobs::run(context, jobs)).await,
         Command::Plugins(plugins) => Box::pin(plugins::run(context, plugins)).await,
         Command::Plugin(plugin) => Box::pin(crate::plugin::run(context, plugin)).await,
+        Command::Plan(plan) => Box::pin(plans::plan(context, plan)).await,
+        Command::Apply(apply) => Box::pin(plans::apply(context, apply)).await,
+        Command::Runs(runs) => Box::pin(plans::runs(context, runs)).await,
         Command::Events(events) => events::run(context, events).await,
         Command::Rules(rules) => Box::pin(rules::run(context, rules)).await,
         Command::Schedule(schedule) => Box::pin(schedule::run(context, schedule)).await,

@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod plugins;
 pub mod results;
 pub mod rules;
+pub mod runs;
 pub mod scalar;
 pub mod schedule;
 pub mod secrets;
