@@ -17,6 +17,7 @@ use crate::{
     fleet::Fleet,
     front::Services,
     jobs::Jobs,
+    planner::Planner,
     plans::{self, Plans},
     rules::Rules,
     run::RunError,
@@ -88,6 +89,7 @@ impl Leading {
         )
         .await?;
         let status = Statuses::open(store.clone(), fleet.clone()).await?;
+        let planner = Planner::new(&config, bundles.clone(), fleet.clone(), status.clone());
         let tasks = TaskTracker::new();
         let sessions = Sessions {
             config: config.clone(),
@@ -112,6 +114,7 @@ impl Leading {
             schedules: schedules.clone(),
             rules: rules.clone(),
             plans: plans.clone(),
+            planner,
             status: status.clone(),
             vault,
         };

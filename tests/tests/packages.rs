@@ -81,8 +81,9 @@ fn packages_are_the_same_each_time_and_complete() {
 #[test]
 fn packages_come_and_go() {
     let binaries = Binaries::find().unwrap();
-    let options = LabOptions { nodes: 1, plugins: Vec::new(), ..LabOptions::default() };
+    let options = LabOptions { nodes: 1, plugins: vec!["kit".into()], ..LabOptions::default() };
     let lab = Lab::up(&binaries, &options).unwrap_or_else(|error| panic!("{error:#}"));
+    makes_plans(&lab);
     packages(&binaries, NEWER, &lab.dir().join("packages")).unwrap();
     on_a_node_that_is_in_no_grid(&lab);
     upgrades(&lab);
@@ -118,6 +119,17 @@ fn on_a_node_that_is_in_no_grid(lab: &Lab) {
     lab.succeed("client", &["dpkg", "--purge", "windlass-host", "windlass-master"]);
     assert_eq!(files_of_windlass(lab, "client"), before);
     assert_eq!(lab.succeed("client", &["systemctl", "is-system-running"]).trim(), "running");
+}
+
+/// The unit of the master takes much away, and leaves what compiling and running a plugin needs.
+fn makes_plans(lab: &Lab) {
+    let made = lab.windlass(&["plan", "make", "kit.grid.count", "key=x"]);
+    assert_eq!(
+        made.code,
+        0,
+        "{made:?}\n{}",
+        lab.run("master", &["journalctl", "-u", "windlass-master", "-n", "50"]).stdout
+    );
 }
 
 /// What runs is restarted with the new programs and is who it was; what was stopped stays so.

@@ -5,6 +5,7 @@ use crate::commands::complete;
 use clap::{Args, Subcommand, ValueHint};
 use clap_complete::ArgValueCompleter;
 use std::path::PathBuf;
+use windlass_types::OperationName;
 
 #[derive(Debug, Subcommand)]
 pub enum Plan {
@@ -45,17 +46,30 @@ pub struct FileArg {
 
 /// Make a plan, and show it. Nothing is done yet.
 ///
+/// Some operations make plans: `windlass ops list` marks them. They run on the master, look at the fleet, and
+/// touch nothing. A plan can also be written by hand.
+///
 /// The master checks it and keeps it for a day, with what it rests on: which nodes it means, and their flags
 /// and labels. `windlass apply` carries it out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  windlass plan make gluster.volume.create name=media kind=replicated replica=2
   windlass plan make -f move.yaml
   windlass plan make -f move.yaml -o json | jq -r .id")]
 pub struct Make {
+    /// Name of an operation that makes plans.
+    #[arg(value_name = "OPERATION", required_unless_present = "file", add = ArgValueCompleter::new(complete::operations))]
+    pub operation: Option<OperationName>,
+    /// Arguments of the operation.
+    #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::arguments))]
+    pub words: Vec<String>,
+    /// Arguments as a JSON object, `@file` or `-` for stdin; `key=value` words replace its keys.
+    #[arg(long, value_name = "JSON", value_hint = ValueHint::FilePath)]
+    pub args: Option<String>,
     /// A plan that is written out, YAML or JSON; `-` for stdin.
-    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["operation", "words", "args"])]
+    pub file: Option<PathBuf>,
 }
 
 /// A plan.

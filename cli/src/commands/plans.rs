@@ -1,6 +1,6 @@
 //! `plan …`, `apply` and `runs …`
 
-use super::{Context, Interrupts, ids};
+use super::{Context, Interrupts, ids, run::arguments};
 use crate::{
     cli::plans::{Apply, Make, Plan, Runs},
     client::{Client, ClientError},
@@ -18,7 +18,7 @@ use std::{
 };
 use windlass_types::{
     Effect, PlanId,
-    api::plans::{ApplyPlan, NewPlan, PlanRecord, Run, RunEventKind, RunState, WaitsFor},
+    api::plans::{ApplyPlan, PlanRecord, PlannedCall, Run, RunEventKind, RunState, WaitsFor},
     plans,
 };
 
@@ -32,8 +32,7 @@ pub async fn plan(context: &Context, command: Plan) -> Result<Exit> {
     match command {
         Plan::Check { file } => {
             let plan = read(&file.file)?;
-            let review =
-                client.check_plan(&NewPlan { plan }).await.map_err(|error| wrong(error, &file.file))?;
+            let review = client.check_plan(&plan.into()).await.map_err(|error| wrong(error, &file.file))?;
             context.out.data(&review, |look| runs::review(&review, look))?;
             if context.out.is_table() {
                 context.out.note("the plan can be made");
@@ -64,8 +63,16 @@ pub async fn plan(context: &Context, command: Plan) -> Result<Exit> {
 }
 
 async fn make(client: &Client, make: Make) -> Result<PlanRecord> {
-    let plan = read(&make.file)?;
-    client.new_plan(&NewPlan { plan }).await.map_err(|error| wrong(error, &make.file))
+    if let Some(file) = &make.file {
+        let plan = read(file)?;
+        return client.new_plan(&plan.into()).await.map_err(|error| wrong(error, file));
+    }
+    let Some(name) = make.operation else {
+        return Err(Problem::usage("name an operation that makes plans, or a file: `--file`").into());
+    };
+    let info = client.operation(name.as_str()).await?;
+    let args = arguments(&info, make.args.as_deref(), &make.words)?;
+    Ok(client.new_plan(&PlannedCall { name, args }.into()).await?)
 }
 
 /// A plan from a file.

@@ -77,7 +77,7 @@ pub(super) fn unsure(error: ClientError) -> anyhow::Error {
 }
 
 /// The arguments of an operation from the command line, checked against its type.
-fn arguments(info: &OperationInfo, base: Option<&str>, words: &[String]) -> Result<Value> {
+pub(super) fn arguments(info: &OperationInfo, base: Option<&str>, words: &[String]) -> Result<Value> {
     let see = format!("see `windlass ops show {}`", info.name);
     args::read(info.name.as_str(), &info.operation.signature, base, words, &see)
 }

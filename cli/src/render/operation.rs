@@ -19,7 +19,11 @@ pub fn list(operations: &[OperationInfo], look: &Look) -> String {
         let first = info.operation.docs.lines().next().unwrap_or_default();
         grid.row([
             info.name.as_str().into(),
-            effect_tone(info.effect).text(info.effect.as_str()),
+            if info.operation.planned {
+                "plan".into()
+            } else {
+                effect_tone(info.effect).text(info.effect.as_str())
+            },
             nodes(info).into(),
             clean(first).into(),
         ]);
@@ -51,6 +55,7 @@ pub fn page(info: &OperationInfo, look: &Look) -> String {
     }
     out.push('\n');
     let effect = match info.effect {
+        _ if info.operation.planned => "plan: makes a plan, on the master; `windlass plan make`",
         Effect::Read => "read: only looks",
         Effect::Change => "change: changes what can be changed back",
         Effect::Destroy => "destroy: may lose data, asks for confirmation",

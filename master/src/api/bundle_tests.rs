@@ -46,6 +46,7 @@ impl Api {
             )
             .await
             .unwrap(),
+            planner: super::tests::planner(&rig, &rig.config),
             schedules: Schedules::open(rig.store.clone(), grid.jobs.clone()).await.unwrap(),
             status: rig.status.clone(),
             vault: grid.vault.clone(),

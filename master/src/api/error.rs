@@ -102,6 +102,14 @@ codes! {
     UnknownPlan = "unknown_plan", NOT_FOUND;
     /// A plan that can't be right; `pointer` says where.
     BadPlan = "bad_plan", BAD_REQUEST;
+    /// The operation runs on nodes and makes no plan.
+    NotPlanned = "not_planned", BAD_REQUEST;
+    /// The operation says why it makes no plan, or broke.
+    NoPlan = "no_plan", UNPROCESSABLE_ENTITY;
+    /// Only nodes have the bundle of the operation.
+    BundleNotStored = "bundle_not_stored", CONFLICT;
+    /// The bundle of the operation can't be run on this master.
+    PlannerFailed = "planner_failed", INTERNAL_SERVER_ERROR;
     /// A plan is applied once at most.
     PlanApplied = "plan_applied", CONFLICT;
     /// A plan is good for a day.

@@ -42,7 +42,8 @@ pub use server::serve;
 
 use crate::{
     bundles::Bundles, catalog::Catalog, config::Config, events::EventLog, fleet::Fleet, jobs::Jobs,
-    plans::Plans, rules::Rules, schedules::Schedules, secrets::Vault, status::Statuses, store::Store,
+    planner::Planner, plans::Plans, rules::Rules, schedules::Schedules, secrets::Vault, status::Statuses,
+    store::Store,
 };
 use auth::Authenticator;
 use axum::{
@@ -77,6 +78,7 @@ pub struct Context {
     pub schedules: Schedules,
     pub rules: Rules,
     pub plans: Plans,
+    pub planner: Planner,
     pub status: Statuses,
     pub vault: Vault,
 }

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     access::Permit,
-    plans::{RunError, Verb},
+    planner::PlannerError,
+    plans::{RunError, Verb, judged},
 };
 use axum::{
     Json,
@@ -24,9 +25,16 @@ use axum::{
 use futures_util::StreamExt as _;
 use http::{HeaderMap, StatusCode};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use windlass_types::api::{
-    Page, PageQuery,
-    plans::{ApplyPlan, NewPlan, PlanInfo, PlanRecord, PlanReview, PlanSource, Run, RunEvent, RunInfo},
+use windlass_types::{
+    PlanId,
+    api::{
+        Page, PageQuery,
+        plans::{
+            ApplyPlan, NewPlan, PlanInfo, PlanRecord, PlanReview, PlanSource, PlannedCall, Run, RunEvent,
+            RunInfo,
+        },
+    },
+    plans::Plan,
 };
 
 /// Bytes of a plan at most.
@@ -39,6 +47,20 @@ async fn answer<T>(result: Result<T, RunError>, caller: &Caller, subject: &str) 
     match result {
         Err(RunError::Denied(denied)) => Err(caller.refused(denied, subject).await),
         other => Ok(other?),
+    }
+}
+
+/// The plan that is asked for, and the id that it has: what a planned operation makes can carry it.
+async fn given(shared: &Shared, new: NewPlan) -> Result<(PlanId, Plan, PlanSource), Error> {
+    let id = PlanId::new();
+    match (new.plan, new.operation) {
+        (Some(plan), None) => Ok((id, plan, PlanSource::Written)),
+        (None, Some(PlannedCall { name, args })) => {
+            let info = shared.context.jobs.known(&name)?;
+            let plan = shared.context.planner.make(&info, &args, id).await?;
+            Ok((id, plan, PlanSource::Operation { operation: name, args }))
+        }
+        _ => Err(Error::new(Code::BadRequest, "a plan is made of either `plan` or `operation`")),
     }
 }
 
@@ -61,7 +83,8 @@ pub async fn create(
     Body(new): Body<NewPlan>,
 ) -> Result<(StatusCode, Json<PlanRecord>), Error> {
     let permit = Permit(caller.role.clone());
-    let made = shared.context.plans.make(new.plan, PlanSource::Written, &caller.name, &permit).await;
+    let (id, plan, source) = given(&shared, new).await?;
+    let made = shared.context.plans.make(id, plan, source, &caller.name, &permit).await;
     Ok((StatusCode::CREATED, Json(answer(made, &caller, "plan").await?)))
 }
 
@@ -73,7 +96,8 @@ pub async fn check(
     Body(new): Body<NewPlan>,
 ) -> Result<Json<PlanReview>, Error> {
     let permit = Permit(caller.role.clone());
-    let checked = shared.context.plans.check(new.plan, &permit).await;
+    let (id, plan, _) = given(&shared, new).await?;
+    let checked = shared.context.plans.check(id, plan, &permit).await;
     Ok(Json(answer(checked, &caller, "check of a plan").await?))
 }
 
@@ -223,6 +247,36 @@ pub async fn skip(
     Path((id, step)): Path<(String, String)>,
 ) -> Result<Json<Run>, Error> {
     do_to(&shared, &caller, &id, Verb::Skip(step)).await
+}
+
+impl From<PlannerError> for Error {
+    fn from(error: PlannerError) -> Self {
+        let message = error.to_string();
+        match error {
+            PlannerError::NotPlanned(name) => Error::new(Code::NotPlanned, message)
+                .hint(format!("it runs on nodes: `windlass run {name} …`")),
+            PlannerError::BadArguments { error, .. } => Error {
+                hint: error.hint,
+                pointer: Some(error.pointer),
+                ..Error::new(Code::BadArguments, message)
+            },
+            PlannerError::NotStored { .. } => Error::new(Code::BundleNotStored, message)
+                .hint("plans are made by bundles in the store: `windlass plugins push FILE`"),
+            PlannerError::NoPlan { outcome, .. } => {
+                let why = judged(&outcome).1.unwrap_or_default();
+                Error::new(Code::NoPlan, format!("{message}: {why}"))
+            }
+            PlannerError::BadPlan { pointer, .. } => {
+                Error { pointer: Some(pointer), ..Error::new(Code::BadPlan, message) }
+            }
+            PlannerError::Unreadable(_, error) => error.into(),
+            PlannerError::Unusable { .. } => {
+                tracing::error!("{message}");
+                Error::new(Code::PlannerFailed, message)
+            }
+            PlannerError::Store(error) => error.into(),
+        }
+    }
 }
 
 impl From<RunError> for Error {

@@ -85,6 +85,10 @@ impl Api {
     }
 }
 
+pub(super) fn planner(rig: &Rig, config: &Config) -> Planner {
+    Planner::new(config, rig.bundles.clone(), rig.fleet.clone(), rig.status.clone())
+}
+
 async fn context(rig: &Rig, grid: &Grid) -> Context {
     let events = EventLog::new(grid.store.clone(), Default::default(), rig.shutdown.clone());
     Context {
@@ -106,6 +110,7 @@ async fn context(rig: &Rig, grid: &Grid) -> Context {
         )
         .await
         .unwrap(),
+        planner: planner(rig, &rig.config),
         schedules: Schedules::open(grid.store.clone(), grid.jobs.clone()).await.unwrap(),
         status: Statuses::open(grid.store.clone(), rig.fleet.clone()).await.unwrap(),
         vault: grid.vault.clone(),

@@ -112,6 +112,14 @@ impl Jobs {
     }
 
     /// All operations that nodes offer.
+    /// An operation that some node offers.
+    ///
+    /// # Errors
+    /// If there is none of that name; says the nearest.
+    pub(crate) fn known(&self, name: &OperationName) -> Result<Arc<OperationInfo>, super::JobError> {
+        self.engine.operation(name)
+    }
+
     pub(crate) fn operation_names(&self) -> Vec<OperationName> {
         self.engine.operations.names()
     }

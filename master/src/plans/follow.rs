@@ -109,7 +109,7 @@ impl Inner {
 }
 
 /// What an outcome means for a step.
-pub(super) fn judged(outcome: &Outcome) -> (How, Option<String>) {
+pub(crate) fn judged(outcome: &Outcome) -> (How, Option<String>) {
     match outcome {
         Outcome::Succeeded { .. } => (How::Done, None),
         Outcome::Failed { error } => (How::Failed, Some(words(error))),

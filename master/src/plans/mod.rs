@@ -42,6 +42,8 @@ mod watch;
 pub(crate) use fleet::Facts;
 pub use verbs::Verb;
 
+pub(crate) use follow::judged;
+
 use crate::{
     access::{Denied, Permit},
     config::Retention,
@@ -342,8 +344,8 @@ impl Plans {
     ///
     /// # Errors
     /// If it can't be right, or is not allowed.
-    pub async fn check(&self, plan: Plan, permit: &Permit) -> Result<PlanReview, RunError> {
-        Ok(self.checked(PlanId::new(), plan, permit).await?.review)
+    pub async fn check(&self, id: PlanId, plan: Plan, permit: &Permit) -> Result<PlanReview, RunError> {
+        Ok(self.checked(id, plan, permit).await?.review)
     }
 
     async fn checked(&self, id: PlanId, mut plan: Plan, permit: &Permit) -> Result<Checked, RunError> {
@@ -353,25 +355,11 @@ impl Plans {
         Ok(checked)
     }
 
-    /// Check a plan and keep it.
+    /// Check a plan and keep it under an id that no plan has.
     ///
     /// # Errors
     /// As [`Plans::check`], or if the store fails.
     pub async fn make(
-        &self,
-        plan: Plan,
-        source: PlanSource,
-        actor: &str,
-        permit: &Permit,
-    ) -> Result<PlanRecord, RunError> {
-        self.make_as(PlanId::new(), plan, source, actor, permit).await
-    }
-
-    /// The same with an id that was chosen before, for a plan that speaks of its run. No plan may have it.
-    ///
-    /// # Errors
-    /// As [`Plans::make`].
-    pub async fn make_as(
         &self,
         id: PlanId,
         plan: Plan,

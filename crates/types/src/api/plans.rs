@@ -23,12 +23,43 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Make a plan.
+/// Make a plan: one that is written out, or the one that an operation makes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPlan {
-    /// One that is written out.
-    pub plan: Plan,
+    /// One that is written out. Either this or `operation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// An operation that makes the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<PlannedCall>,
+}
+
+impl From<Plan> for NewPlan {
+    fn from(plan: Plan) -> Self {
+        NewPlan { plan: Some(plan), operation: None }
+    }
+}
+
+impl From<PlannedCall> for NewPlan {
+    fn from(call: PlannedCall) -> Self {
+        NewPlan { plan: None, operation: Some(call) }
+    }
+}
+
+/// What a plan is made by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCall {
+    /// A planned operation.
+    pub name: OperationName,
+    /// Arguments object, without the fleet; `{}` unless told.
+    #[serde(default = "no_args")]
+    pub args: Value,
+}
+
+fn no_args() -> Value {
+    Value::Object(serde_json::Map::new())
 }
 
 /// Where a plan comes from.

@@ -85,12 +85,12 @@ impl Rig {
 
     pub async fn make(&self, plan: &Value) -> PlanRecord {
         let plan: Plan = serde_json::from_value(plan.clone()).unwrap();
-        self.plans.make(plan, PlanSource::Written, "ann", &permit()).await.unwrap()
+        self.plans.make(PlanId::new(), plan, PlanSource::Written, "ann", &permit()).await.unwrap()
     }
 
     pub async fn refused(&self, plan: &Value) -> String {
         let plan: Plan = serde_json::from_value(plan.clone()).unwrap();
-        match self.plans.check(plan, &permit()).await.unwrap_err() {
+        match self.plans.check(PlanId::new(), plan, &permit()).await.unwrap_err() {
             RunError::Bad(problems) => {
                 let told =
                     |problem: &windlass_types::plans::PlanError| format!("{problem} ({})", problem.pointer);

@@ -165,9 +165,14 @@ async fn all_operations_of_a_plan_have_to_be_allowed_on_all_its_nodes() {
     };
     let of: windlass_types::plans::Plan =
         serde_json::from_value(plan(&[step("a", "n1", 1, &[]), step("b", "n2", 2, &["a"])])).unwrap();
-    let denied = rig.plans.make(of.clone(), PlanSource::Written, "ann", &on(&["n1"])).await.unwrap_err();
+    let denied = rig
+        .plans
+        .make(PlanId::new(), of.clone(), PlanSource::Written, "ann", &on(&["n1"]))
+        .await
+        .unwrap_err();
     assert_eq!(denied.to_string(), "role `night` does not allow `monitor.system.read` (read) on n2");
-    let made = rig.plans.make(of, PlanSource::Written, "ann", &on(&["n1", "n2"])).await.unwrap();
+    let made =
+        rig.plans.make(PlanId::new(), of, PlanSource::Written, "ann", &on(&["n1", "n2"])).await.unwrap();
     let id = made.info.id.to_string();
     let denied = rig.plans.apply(&id, &ApplyPlan::default(), "ann", &on(&["n2"])).await.unwrap_err();
     assert!(matches!(denied, RunError::Denied(_)), "{denied}");
