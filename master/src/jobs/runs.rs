@@ -111,7 +111,6 @@ impl Jobs {
         self.engine.operations.operation(name)
     }
 
-    /// All operations that nodes offer.
     /// An operation that some node offers.
     ///
     /// # Errors
@@ -120,6 +119,7 @@ impl Jobs {
         self.engine.operation(name)
     }
 
+    /// All operations that nodes offer.
     pub(crate) fn operation_names(&self) -> Vec<OperationName> {
         self.engine.operations.names()
     }
