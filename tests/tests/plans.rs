@@ -291,7 +291,7 @@ fn a_master_killed_again_and_again_carries_out_each_step_once() {
     let (dir, mut grid) = start(&["n1", "n2", "n3"]);
     let mut dice = Dice::new();
     let seed = dice.0;
-    for round in 0..6 {
+    for round in 0..4 {
         let marks = Marks::new(&format!("plan-kill-{round}"));
         let mut steps = vec![
             marks.step("first", "n1", &[], 0),

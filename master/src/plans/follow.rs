@@ -16,6 +16,15 @@ use windlass_types::{
 /// Bytes of a problem that are kept.
 const PROBLEM: usize = 2000;
 
+/// What is known of something after a look.
+enum Look {
+    Ended(Ended),
+    /// The job has just ended: look again.
+    Again,
+    /// It can't be told yet, or there is no room for the job: look later.
+    Later,
+}
+
 /// How something ended.
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
@@ -30,9 +39,9 @@ impl Inner {
     pub(super) async fn follow(self: Arc<Self>, run: Arc<super::LiveRun>, doing: Doing) -> Ended {
         loop {
             match self.try_follow(&run.core, doing).await {
-                Ok(Some(ended)) => return ended,
-                // There is a job by now, or there may be room for one.
-                Ok(None) => {}
+                Ok(Look::Ended(ended)) => return ended,
+                Ok(Look::Again) => continue,
+                Ok(Look::Later) => {}
                 Err(error) if self.shutdown.is_cancelled() => {
                     tracing::debug!(%error, "the master ends");
                     std::future::pending::<()>().await;
@@ -45,7 +54,7 @@ impl Inner {
         }
     }
 
-    async fn try_follow(&self, core: &Core, doing: Doing) -> Result<Option<Ended>, StoreError> {
+    async fn try_follow(&self, core: &Core, doing: Doing) -> Result<Look, StoreError> {
         if let Some(mut finishing) = self.jobs.finishing(doing.job) {
             // The sender is dropped only after the job is in the channel.
             let _ = finishing.wait_for(Option::is_some).await;
@@ -53,10 +62,10 @@ impl Inner {
         match self.jobs.get(doing.job).await? {
             Some(Job { state: JobState::Finished, .. }) => {}
             // It has just been made, or its end is just being written.
-            Some(_) => return Ok(None),
+            Some(_) => return Ok(Look::Later),
             None => return self.make(core, doing).await,
         }
-        let Some(outcome) = self.jobs.outcome(doing.job).await? else { return Ok(None) };
+        let Some(outcome) = self.jobs.outcome(doing.job).await? else { return Ok(Look::Later) };
         let (mut how, mut problem) = judged(&outcome);
         if how == How::Done
             && doing.phase == Phase::Verify
@@ -66,14 +75,14 @@ impl Inner {
             (how, problem) = (How::Failed, Some(wrong));
         }
         let problem = problem.map(|problem| cut(&problem));
-        Ok(Some(Ended { doing, how, outcome: Some(outcome.kind()), problem }))
+        Ok(Look::Ended(Ended { doing, how, outcome: Some(outcome.kind()), problem }))
     }
 
-    /// Make the job that there is not yet. None when it is there, and has to be waited for.
-    async fn make(&self, core: &Core, doing: Doing) -> Result<Option<Ended>, StoreError> {
+    /// Make the job that there is not yet, and wait for its end.
+    async fn make(&self, core: &Core, doing: Doing) -> Result<Look, StoreError> {
         let step = &core.plan.steps[doing.step as usize];
         let not_run = |problem: String| {
-            Some(Ended { doing, how: How::NotRun, outcome: None, problem: Some(cut(&problem)) })
+            Look::Ended(Ended { doing, how: How::NotRun, outcome: None, problem: Some(cut(&problem)) })
         };
         let Some(action) = action(core, &step.id, doing.phase) else {
             return Ok(not_run("the plan does not say how".into()));
@@ -97,10 +106,10 @@ impl Inner {
         let made = self.jobs.create_as(doing.job, new, &format!("{ACTOR}{}", core.id)).await;
         match made {
             Ok(mut created) => {
-                let _ = created.finished.wait_for(Option::is_some).await;
-                Ok(None)
+                let ended = created.finished.wait_for(Option::is_some).await;
+                Ok(if ended.is_ok() { Look::Again } else { Look::Later })
             }
-            Err(JobError::TooManyJobs { .. }) => Ok(None),
+            Err(JobError::TooManyJobs { .. }) => Ok(Look::Later),
             // Whether it was written is not known: it is looked for again.
             Err(JobError::Store(error)) => Err(error),
             Err(problem) => Ok(not_run(problem.to_string())),

@@ -153,7 +153,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            patience: Duration::from_secs(30),
+            // A host tries to reach a master at least every 30 s.
+            patience: Duration::from_secs(60),
             pause: Duration::from_secs(2),
             again: Duration::from_secs(1),
         }
