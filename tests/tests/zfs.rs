@@ -34,8 +34,16 @@ fn zpool_answers() -> bool {
 }
 
 fn zpool(args: &[&str]) {
-    let output = Command::new("/sbin/zpool").args(args).output().unwrap();
-    assert!(output.status.success(), "zpool {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    tool("/sbin/zpool", args);
+}
+
+fn zfs(args: &[&str]) {
+    tool("/sbin/zfs", args);
+}
+
+fn tool(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A mirror of two files. Destroyed on drop.
@@ -71,7 +79,7 @@ fn start(dir: &Path) -> Grid {
 
 /// The value that one operation on `n1` returned.
 fn value(grid: &Grid, operation: &str, arguments: &[&str]) -> Value {
-    let args = [&["run", operation, "--on", "n1", "-o", "json"], arguments].concat();
+    let args = [&["run", operation, "--on", "n1", "--yes", "-o", "json"], arguments].concat();
     let run = grid.windlass(&args).expect(0).json();
     assert_eq!(run["results"][0]["outcome"]["status"], "succeeded", "{run}");
     run["results"][0]["outcome"]["value"].clone()
@@ -154,4 +162,70 @@ fn a_pool_that_is_not_there_is_a_typed_error() {
     let run =
         grid.windlass(&["run", "zfs.pool.status", "pool=-v", "--on", "n1", "-o", "json"]).expect(3).json();
     assert_eq!(run["results"][0]["outcome"]["error"], json!({ "invalid_name": "-v" }));
+}
+
+/// What `operation` ended with on `n1`, which is an error.
+fn error(grid: &Grid, operation: &str, arguments: &[&str]) -> Value {
+    let args = [&["run", operation, "--on", "n1", "--yes", "-o", "json"], arguments].concat();
+    let run = grid.windlass(&args).expect(3).json();
+    run["results"][0]["outcome"]["error"].clone()
+}
+
+#[test]
+fn a_run_removes_the_filesystem_it_made_once_it_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let _zfs = Zfs::start(dir.path());
+    let pool = Pool::mirror(dir.path());
+    let grid = start(dir.path());
+    let dataset = format!("{}/data", pool.name);
+    let name = format!("name={dataset}");
+    let create = |run| ["storage=compressed", "quota_bytes=33554432", run].map(str::to_owned);
+    let made = |run| create(run).into_iter().chain([name.clone()]).collect::<Vec<_>>();
+    let listed = || {
+        let all = value(&grid, "zfs.dataset.list", &[]);
+        all.as_array().unwrap().iter().find(|row| row["name"] == dataset.as_str()).cloned()
+    };
+    fn strs(arguments: &[String]) -> Vec<&str> {
+        arguments.iter().map(String::as_str).collect()
+    }
+
+    value(&grid, "zfs.dataset.create", &strs(&made("run=r1")));
+    let row = listed().expect("the dataset that was made");
+    assert_eq!((&row["quota_bytes"], &row["compression"]), (&json!(33_554_432), &json!("on")), "{row}");
+    assert_eq!(row["mounted"], json!(true));
+    value(&grid, "zfs.dataset.create", &strs(&made("run=r1")));
+    let taken = error(&grid, "zfs.dataset.create", &strs(&made("run=r2")));
+    assert_eq!(taken, json!({ "already_exists": dataset }));
+
+    let other = error(&grid, "zfs.dataset.remove", &[&name, "run=r2"]);
+    assert_eq!(other, json!({ "not_owned": dataset }));
+    // A child inherits the run id, which does not make it the run's own.
+    let child = format!("{dataset}/child");
+    zfs(&["create", &child]);
+    let inherited = error(&grid, "zfs.dataset.remove", &[&format!("name={child}"), "run=r1"]);
+    assert_eq!(inherited, json!({ "not_owned": child }));
+    let parent = error(&grid, "zfs.dataset.remove", &[&name, "run=r1"]);
+    assert_eq!(parent, json!({ "not_empty": child }));
+    // It was mounted a moment ago, and zfs-fuse lets go of it a little later.
+    until("the child can be destroyed", || {
+        let destroyed = Command::new("/sbin/zfs").args(["destroy", &child]).output().unwrap();
+        destroyed.status.success().then_some(())
+    });
+
+    let brick = dir.path().join("mnt/data/brick");
+    std::fs::create_dir_all(brick.join(".glusterfs/00")).unwrap();
+    std::fs::write(brick.join("file"), "data").unwrap();
+    let held = error(&grid, "zfs.dataset.remove", &[&name, "run=r1"]);
+    assert_eq!(held, json!({ "not_empty": format!("{dataset}: brick/file") }));
+    // What is not mounted could hold anything.
+    zfs(&["unmount", &dataset]);
+    let held = error(&grid, "zfs.dataset.remove", &[&name, "run=r1"]);
+    assert_eq!(held, json!({ "not_empty": format!("{dataset}: brick/file") }));
+
+    std::fs::remove_file(brick.join("file")).unwrap();
+    value(&grid, "zfs.dataset.remove", &[&name, "run=r1"]);
+    assert_eq!(listed(), None);
+    value(&grid, "zfs.dataset.remove", &[&name, "run=r1"]);
+    let gone = error(&grid, "zfs.dataset.remove", &["name=nosuchpool/data", "run=r1"]);
+    assert_eq!(gone, json!({ "no_such_dataset": "nosuchpool" }));
 }

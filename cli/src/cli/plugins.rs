@@ -69,7 +69,7 @@ Examples:
 Examples:
   windlass plugins approve zfs@0.2.0
   windlass plugins approve zfs@0.2.0 --max-effect read
-  windlass plugins approve zfs@0.2.0 --deny pool.destroy --deny dataset.destroy --yes")]
+  windlass plugins approve zfs@0.2.0 --deny dataset.remove --yes")]
     Approve(Approve),
     /// Show how two bundles differ: operations, what they may touch, limits.
     ///

@@ -9,9 +9,10 @@
 //! fn spread(fleet: &Fleet, name: &str) -> Plan {
 //!     let mut plan = Plan::new(format!("dataset {name} on all nodes"));
 //!     for node in fleet.nodes.iter().filter(|node| node.online && node.flags.is_empty()) {
-//!         let args = json!({"name": name, "run": fleet.run});
-//!         let make = Action::new(&node.name, "zfs.dataset.create", &args);
-//!         let undo = Action::new(&node.name, "zfs.dataset.destroy", &args);
+//!         let make = json!({"name": name, "storage": "compressed", "run": fleet.run});
+//!         let make = Action::new(&node.name, "zfs.dataset.create", &make);
+//!         let undo = json!({"name": name, "run": fleet.run});
+//!         let undo = Action::new(&node.name, "zfs.dataset.remove", &undo);
 //!         plan.steps.push(Step::new(&node.name, format!("{name} on {}", node.name), make).undo(undo));
 //!     }
 //!     plan.notes.push(format!("{} of {} nodes work", plan.steps.len(), fleet.nodes.len()));
@@ -19,7 +20,8 @@
 //! }
 //!
 //! let plan = spread(&Fleet { run: "1".into(), nodes: vec![windlass_sdk::plan::test_node("n1")] }, "tank/a");
-//! assert_eq!(plan.steps[0].act.args, r#"{"name":"tank/a","run":"1"}"#);
+//! let undo = plan.steps[0].undo.as_ref().unwrap();
+//! assert_eq!(undo.args, r#"{"name":"tank/a","run":"1"}"#);
 //! ```
 //!
 //! What a planned operation asks of the host is denied: it runs on the master.

@@ -1,8 +1,9 @@
-//! `dataset.list`.
+//! The operations of `dataset`.
 
 use crate::{
     Plugin,
-    api::dataset::{DatasetType, Error, Guest, Summary},
+    api::dataset::{DatasetType, Error, Guest, Storage, Summary},
+    lifecycle,
     parse::{self, FUSE_PROPERTIES, OPENZFS_PROPERTIES},
     tool::{self, Failure, from_failure},
 };
@@ -27,6 +28,21 @@ impl Guest for Plugin {
             return Ok(Vec::new());
         }
         ask(under, &wanted).map_err(|failure| Error::from_failure(failure, under.unwrap_or_default()))
+    }
+
+    fn create(
+        name: String,
+        storage: Storage,
+        quota_bytes: Option<u64>,
+        reservation_bytes: Option<u64>,
+        run: Option<String>,
+    ) -> Result<(), Error> {
+        let limits = [("quota", quota_bytes), ("reservation", reservation_bytes)];
+        lifecycle::create(&name, storage, limits, run.as_deref())
+    }
+
+    fn remove(name: String, run: String) -> Result<(), Error> {
+        lifecycle::remove(&name, &run)
     }
 }
 

@@ -21,6 +21,10 @@ pub enum Failure {
     Usage(String),
     /// What was asked for does not exist.
     Missing,
+    /// What was to be made is there already.
+    Exists(String),
+    /// Something uses it.
+    Busy(String),
     /// The output could not be understood.
     Unexpected(String),
     /// Anything else.
@@ -81,6 +85,12 @@ fn meaning(exit: &Exit) -> Failure {
     if has("no such pool") || has("dataset does not exist") {
         return Failure::Missing;
     }
+    if has("dataset already exists") {
+        return Failure::Exists(text());
+    }
+    if has("is busy") || has("device busy") {
+        return Failure::Busy(text());
+    }
     match exit.status {
         ExitStatus::Code(_) if !stderr.is_empty() => Failure::Other(text()),
         _ => Failure::Other(exit.to_string()),
@@ -106,7 +116,10 @@ macro_rules! from_failure {
                     Failure::Cancelled => Self::Cancelled,
                     Failure::Missing => $missing,
                     Failure::Unexpected(text) => Self::UnexpectedOutput(text),
-                    Failure::Usage(text) | Failure::Other(text) => Self::Other(text),
+                    Failure::Usage(text)
+                    | Failure::Exists(text)
+                    | Failure::Busy(text)
+                    | Failure::Other(text) => Self::Other(text),
                 }
             }
         }

@@ -5,7 +5,8 @@ mod support;
 use proptest::prelude::*;
 use support::all;
 use windlass_plugin_zfs::parse::{
-    Dialect, dataset_list, dataset_properties, is_dataset_name, is_pool_name, number, pool_list, pool_status,
+    Dialect, dataset_list, dataset_properties, held, is_dataset_name, is_filesystem_name, is_pool_name,
+    is_run_id, number, owner, pool_list, pool_status,
 };
 
 fn parse_all(text: &str) {
@@ -16,6 +17,10 @@ fn parse_all(text: &str) {
     let _ = pool_list(text, Dialect::Fuse);
     let _ = dataset_list(text);
     let _ = dataset_properties(text);
+    let _ = owner(text);
+    let _ = held(text);
+    let _ = is_filesystem_name(text);
+    let _ = is_run_id(text);
     if let Ok(pools) = pool_status(text) {
         for pool in pools {
             assert_eq!(pool.healthy, pool.problems.is_empty());

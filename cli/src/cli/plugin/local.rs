@@ -23,7 +23,7 @@ Examples:
   windlass plugin run disk.usage path=/
   windlass plugin run ./usage disk.usage path=/ --trace
   windlass plugin run zfs-0.2.0.tar pool.status name=tank -o json
-  windlass plugin run dataset.destroy name=tank/old --dry-run"
+  windlass plugin run dataset.remove name=tank/old run=r1 --dry-run"
 )]
 pub struct Run {
     /// The plugin unless it is the project of the working directory, the operation, and its arguments.

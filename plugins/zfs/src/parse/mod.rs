@@ -11,6 +11,7 @@
 mod dataset;
 mod health;
 mod number;
+mod owner;
 mod pool_list;
 mod scan;
 mod status;
@@ -18,6 +19,7 @@ mod vdev;
 
 pub use dataset::{FUSE_PROPERTIES, OPENZFS_PROPERTIES, dataset_list, dataset_properties, type_name};
 pub use number::{Number, number};
+pub use owner::{OWNER_PROPERTIES, Owner, held, owner};
 pub use pool_list::pool_list;
 pub use status::pool_status;
 
@@ -78,6 +80,18 @@ pub fn is_dataset_name(name: &str) -> bool {
         && components.next().is_some_and(is_pool_name)
         && components.all(is_component)
         && mark.is_none_or(is_component)
+}
+
+/// Whether this can be the name of a filesystem beneath a pool: none of its snapshots, nor the pool.
+pub fn is_filesystem_name(name: &str) -> bool {
+    is_dataset_name(name) && name.contains('/') && !name.contains(['@', '#', '%'])
+}
+
+/// Whether this can be the id of a run.
+pub fn is_run_id(run: &str) -> bool {
+    run.len() <= 64
+        && run.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && run.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 fn is_component(text: &str) -> bool {
